@@ -1,0 +1,35 @@
+"""Where the embedded data lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def data_root() -> Path:
+    """The embedded datasets and models: ``datasets/`` of a checkout, else the copy inside the wheel."""
+    checkout = _PACKAGE.parent
+    if (checkout / "pyproject.toml").is_file() and (checkout / "datasets").is_dir():
+        return checkout / "datasets"
+    return _PACKAGE / "_embedded"
+
+
+def embedded_model_dir() -> Path:
+    """The embedded latent diffusion model, an ordinary diffusers folder."""
+    return data_root() / "models" / "studio-sd"
+
+
+def studio_clip_dir() -> Path:
+    """The CLIP trained on studio captions."""
+    return data_root() / "models" / "studio-clip"
+
+
+def studio_classifier_dir() -> Path:
+    """The attribute classifier trained on studio renders."""
+    return data_root() / "models" / "studio-classifier"
+
+
+def stlpips_dir() -> Path:
+    """The shift-tolerant LPIPS weights."""
+    return data_root() / "models" / "stlpips"

@@ -1,0 +1,82 @@
+"""Profiles: a backbone, a resolution, a metric protocol and the method defaults that go with them.
+
+A profile is always explicit. It is printed, stored in every record and part of every content key; tables
+never mix profiles, and nothing falls back from one to the other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from piva_bench import paths
+from piva_bench.errors import ModelError, UnknownName
+
+EMBEDDED_MODEL = "studio-sd"
+
+
+class Profile(BaseModel):
+    """What a run stands on besides its method and dataset."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str
+    model: str = Field(description="model alias or path of a diffusers folder")
+    resolution: int = Field(gt=0, description="side of the square pictures, in pixels")
+    protocol: str = Field(description="metric protocol that `run` scores with")
+    method_defaults: dict[str, Any] = Field(
+        default_factory=dict,
+        description="replaces a method's own default where the method has such a parameter; "
+        "parameters given by the user win",
+    )
+
+    def defaults_for(self, fields: set[str]) -> dict[str, Any]:
+        """The entries of ``method_defaults`` that a method with these parameter names understands."""
+        return {name: value for name, value in self.method_defaults.items() if name in fields}
+
+
+PROFILES: dict[str, Profile] = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            name="embedded",
+            title="the studio world: shipped with the package, runs offline on a laptop's CPU",
+            model=EMBEDDED_MODEL,
+            resolution=64,
+            protocol="studio-v1",
+            # The official recipes are tuned for 64x64 latents of Stable Diffusion.
+            method_defaults={"steps": 100},
+        ),
+        Profile(
+            name="paper",
+            title="Stable Diffusion at 512 pixels and PIE-Bench's own protocol: needs weights and a GPU",
+            model="sd-1.5",
+            resolution=512,
+            protocol="pnp-v1",
+        ),
+    )
+}
+
+
+def get_profile(name: str) -> Profile:
+    """The profile of this name; ``UnknownName`` otherwise."""
+    if name not in PROFILES:
+        raise UnknownName("profile", name, PROFILES)
+    return PROFILES[name]
+
+
+def resolve_model(model: str) -> Path:
+    """The folder behind a model alias or path.
+
+    Raises:
+        ModelError: nothing is there. Nothing is ever downloaded or replaced silently.
+    """
+    folder = paths.embedded_model_dir() if model == EMBEDDED_MODEL else Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    if model == EMBEDDED_MODEL:
+        raise ModelError(f"No embedded model at {folder}: install piva-bench from a full checkout.")
+    raise ModelError(f"No model at '{model}': give --model the path of a diffusers folder.")
