@@ -138,12 +138,14 @@ def random_scene(rng: random.Random, *, all_sides: bool = True) -> Scene:
     """Draw a scene. Plain things are common and rare things not too rare, so that a small model learns both."""
     material = _weighted(rng, words.MATERIALS, 0.55)
     second = _weighted(rng, words.SECONDS, 0.78)
+    name = rng.choice(list(words.OBJECTS))
+    pose = _weighted(rng, words.POSES, 0.80)
     return Scene(
-        object=rng.choice(list(words.OBJECTS)),
+        object=name,
         color=None if rng.random() < 0.28 else rng.choice(list(words.COLORS)),
         material=material,
         print=_weighted(rng, words.PRINTS, 0.66) if material == "plain" else "none",
-        pose=_weighted(rng, words.POSES, 0.80),
+        pose=pose if pose in words.FIXED_POSE.get(name, words.POSES) else "upright",
         accessory=_weighted(rng, words.ACCESSORIES, 0.73),
         second=second,
         second_color=None if second == "none" else rng.choice(list(words.COLORS)),

@@ -14,7 +14,7 @@ OBJECTS: dict[str, tuple[str, ...]] = {
     "cupcake": ("cupcake",),
     "forklift": ("forklift",),
     "biplane": ("biplane", "airplane"),
-    "truck": ("truck",),
+    "table": ("table", "round table"),
     "motorbike": ("motorbike", "motorcycle"),
     "rocking_horse": ("rocking horse",),
     "barrel": ("barrel",),
@@ -70,6 +70,14 @@ POSES: dict[str, tuple[str, ...]] = {
     "upside_down": ("turned upside down", "standing on its head"),
     "lying": ("lying on its side", "fallen on its side"),
 }
+
+FIXED_POSE: dict[str, tuple[str, ...]] = {
+    "ball": ("upright",),
+    "crate": ("upright",),
+    "ring": ("upright", "lying"),
+    "barrel": ("upright", "lying"),
+}
+"""Objects that look the same in some poses, with the poses that can be told apart."""
 
 ACCESSORIES: dict[str, tuple[str, ...]] = {
     "none": ("",),

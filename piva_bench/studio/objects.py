@@ -1,0 +1,127 @@
+"""The studio's things as triangle parts: the CC0 models, three primitives, accessories and second objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import trimesh
+from PIL import Image
+
+from piva_bench.errors import DataError
+from piva_bench.paths import data_root
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Triangles of one base colour or texture. ``vertices`` is [N, 8]: position, normal, texture coordinate."""
+
+    vertices: Floats
+    colour: tuple[float, float, float]
+    texture: Image.Image | None = None
+
+
+@dataclass(frozen=True)
+class Thing:
+    """Parts in one frame: y up, standing on y = 0, centred, largest edge 1 (primitives and models alike)."""
+
+    parts: tuple[Part, ...]
+    luminance: float
+    """Mean luminance of the thing's own colours, so that paint keeps the model's light and dark."""
+
+    @property
+    def points(self) -> Floats:
+        return np.concatenate([p.vertices[:, :3] for p in self.parts])
+
+
+LUMA = np.array([0.2126, 0.7152, 0.0722])
+
+
+def _part(mesh: trimesh.Trimesh, colour: tuple[float, float, float], texture: Image.Image | None) -> Part:
+    uv = getattr(mesh.visual, "uv", None) if texture is not None else None
+    if uv is None:
+        # Creases sharper than 40 degrees stay sharp: a crate must not shade like a ball.
+        mesh = trimesh.graph.smooth_shade(mesh, angle=np.radians(40))
+    corners = mesh.faces.reshape(-1)
+    coordinates = np.zeros((len(mesh.vertices), 2)) if uv is None else np.asarray(uv)
+    data = np.concatenate([mesh.vertices, mesh.vertex_normals, coordinates], axis=1)[corners]
+    return Part(np.ascontiguousarray(data, np.float32), colour, texture)
+
+
+def _thing(parts: list[Part]) -> Thing:
+    weights, lights = [], []
+    for part in parts:
+        triangles = part.vertices[:, :3].reshape(-1, 3, 3)
+        sides = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+        weights.append(float(np.linalg.norm(sides, axis=1).sum()))
+        colour = np.asarray(part.texture, float).mean((0, 1)) / 255 if part.texture else np.array(part.colour)
+        lights.append(float(colour @ LUMA))
+    return Thing(tuple(parts), max(float(np.average(lights, weights=weights)), 0.05))
+
+
+def load_glb(path: Path) -> Thing:
+    """Read a GLB that stands in the studio's frame.
+
+    Raises:
+        DataError: the file is missing or is no mesh.
+    """
+    try:
+        scene = trimesh.load_scene(path)
+    except Exception as error:  # trimesh raises whatever its parsers meet
+        raise DataError(f"cannot read the 3D model {path}: {error}; restore it from the repository") from error
+    parts = []
+    for mesh in scene.dump():
+        material = mesh.visual.material
+        texture = material.baseColorTexture
+        factor = material.baseColorFactor
+        colour = (1.0, 1.0, 1.0) if factor is None else tuple(float(c) / 255 for c in factor[:3])
+        parts.append(_part(mesh, colour, texture.convert("RGB") if texture is not None else None))
+    return _thing(parts)
+
+
+def _fit(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    low, high = mesh.bounds
+    centre = (low + high) / 2
+    mesh.apply_translation([-centre[0], -low[1], -centre[2]])
+    mesh.apply_scale(1.0 / (high - low).max())
+    return mesh
+
+
+def _upright(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    """Turn trimesh's z-up solids to the studio's y-up."""
+    return mesh.apply_transform(trimesh.transformations.rotation_matrix(-np.pi / 2, [1, 0, 0]))
+
+
+@lru_cache(maxsize=64)
+def thing(name: str) -> Thing:
+    """An object, a second object or an accessory by name, in its own frame."""
+    grey = (0.62, 0.62, 0.62)
+    if name == "ball":
+        return _thing([_part(_fit(trimesh.creation.icosphere(subdivisions=4)), grey, None)])
+    if name == "cone":
+        return _thing([_part(_fit(_upright(trimesh.creation.cone(0.42, 1.0, sections=48))), grey, None)])
+    if name == "cube":
+        return _thing([_part(_fit(trimesh.creation.box((1, 1, 1))), grey, None)])
+    if name == "ring":
+        return _thing([_part(_fit(trimesh.creation.torus(0.36, 0.14)), grey, None)])
+    if name == "party_hat":
+        brim = trimesh.creation.icosphere(subdivisions=2, radius=0.12).apply_translation([0, 1.0, 0])
+        cone = _upright(trimesh.creation.cone(0.36, 1.0, sections=32))
+        return _thing([_part(cone, (0.95, 0.2, 0.6), None), _part(brim, (1.0, 0.9, 0.2), None)])
+    if name == "top_hat":
+        crown = _upright(trimesh.creation.cylinder(0.34, 0.72, sections=32)).apply_translation([0, 0.36, 0])
+        brim = _upright(trimesh.creation.cylinder(0.58, 0.07, sections=32)).apply_translation([0, 0.035, 0])
+        band = _upright(trimesh.creation.cylinder(0.35, 0.14, sections=32)).apply_translation([0, 0.16, 0])
+        black = (0.05, 0.05, 0.06)
+        return _thing([_part(crown, black, None), _part(brim, black, None), _part(band, (0.8, 0.1, 0.1), None)])
+    if name == "balloon":
+        air = trimesh.creation.icosphere(subdivisions=3, radius=0.42)
+        air.apply_scale([1, 1.15, 1]).apply_translation([0.55, 1.35, 0])
+        string = trimesh.creation.cylinder(0.02, sections=6, segment=[[0, 0, 0], [0.55, 0.9, 0]])
+        return _thing([_part(air, (0.9, 0.08, 0.1), None), _part(string, (0.2, 0.2, 0.2), None)])
+    return load_glb(data_root() / "studio" / "objects" / f"{name}.glb")

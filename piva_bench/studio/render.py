@@ -1,0 +1,293 @@
+"""The studio's camera: a scene becomes a picture, an object mask, ids and depth, on any machine with EGL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from piva_bench.errors import UserError
+from piva_bench.studio.objects import Floats, Thing, thing
+from piva_bench.studio.scene import Scene
+from piva_bench.studio.styles import apply_style, outlines
+from piva_bench.studio.vocabulary import BACKDROPS, COLORS, FLOORS, MATERIALS, PRINTS
+
+OBJECT_AREA = 0.60
+OBJECT_EDGE = 1.02
+"""Objects are shown at about one silhouette area, none longer than this: hats and balloons stay in the picture."""
+SAMPLES = 3
+"""Super-sampling per axis."""
+SHADOW_SIZE = 512
+FIELD_OF_VIEW = 30.0
+CAMERA_DISTANCE = 2.95
+TARGET = np.array([0.0, 0.44, 0.0])
+
+BACKDROP, FLOOR, OBJECT, ACCESSORY, SECOND = range(5)
+"""Values of :attr:`Shot.ids`."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture and what is known about it."""
+
+    image: npt.NDArray[np.uint8]
+    """[H, W, 3] display colours."""
+    ids: npt.NDArray[np.uint8]
+    """[H, W] what each pixel mostly shows."""
+    depth: Floats
+    """[H, W] distance to the eye, in object sizes, at the pixel's centre."""
+
+    @property
+    def object_mask(self) -> npt.NDArray[np.bool_]:
+        return self.ids == OBJECT
+
+
+def _perspective(fov: float, near: float, far: float) -> Floats:
+    f = 1.0 / np.tan(np.radians(fov) / 2)
+    depth, shift = (far + near) / (near - far), 2 * far * near / (near - far)
+    return np.array([[f, 0, 0, 0], [0, f, 0, 0], [0, 0, depth, shift], [0, 0, -1, 0]], np.float32)
+
+
+def _orthographic(half: float, near: float, far: float) -> Floats:
+    matrix = np.diag([1 / half, 1 / half, -2 / (far - near), 1.0])
+    matrix[2, 3] = -(far + near) / (far - near)
+    return matrix.astype(np.float32)
+
+
+def _look_at(eye: npt.NDArray[Any], target: npt.NDArray[Any], up: tuple[float, float, float]) -> Floats:
+    back = (eye - target) / np.linalg.norm(eye - target)
+    right = np.cross(up, back)
+    right /= np.linalg.norm(right)
+    rotation = np.stack([right, np.cross(back, right), back])
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = rotation, -rotation @ eye
+    return matrix.astype(np.float32)
+
+
+def _turn(axis: int, degrees: float) -> Floats:
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    matrix = np.eye(4)
+    i, j = [(1, 2), (2, 0), (0, 1)][axis]
+    matrix[i, i], matrix[j, j], matrix[i, j], matrix[j, i] = c, c, -s, s
+    return matrix.astype(np.float32)
+
+
+def _move(x: float, y: float, z: float) -> Floats:
+    matrix = np.eye(4, dtype=np.float32)
+    matrix[:3, 3] = x, y, z
+    return matrix
+
+
+def _scale(size: float) -> Floats:
+    return np.diag([size, size, size, 1.0]).astype(np.float32)
+
+
+def _apply(matrix: Floats, points: Floats) -> Floats:
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A thing on the set: where it stands, and as what."""
+
+    thing: Thing
+    name: str
+    model: Floats
+    id: int
+    paint: tuple[float, float, float] | None = None
+    material: int = 0
+    pattern: int = 0
+
+
+def _shown_size(subject: Thing) -> float:
+    """Scale at which an object of largest edge 1 stands on the set, whatever its proportions."""
+    width, height, length = np.ptp(subject.points, axis=0)
+    return float(min(np.sqrt(OBJECT_AREA / (height * (width + length) / 2)), OBJECT_EDGE))
+
+
+def place(scene: Scene) -> list[Placed]:
+    """Everything that stands on the set: the object, then its accessory, then the second object."""
+    subject = thing(scene.object)
+    pose = {"upright": np.eye(4, dtype=np.float32), "upside_down": _turn(2, 180), "lying": _turn(2, 90)}[scene.pose]
+    model = _turn(1, scene.yaw) @ pose @ _scale(_shown_size(subject))
+    points = _apply(model, subject.points)
+    low, high = points.min(0), points.max(0)
+    ground = _move(scene.shift - (low[0] + high[0]) / 2, -low[1], -(low[2] + high[2]) / 2)
+    model = ground @ model
+    points = _apply(ground, points)
+    placed = [
+        Placed(
+            subject, scene.object, model, OBJECT,
+            COLORS[scene.color] if scene.color else None,
+            list(MATERIALS).index(scene.material), list(PRINTS).index(scene.print),
+        )
+    ]  # fmt: skip
+    if scene.accessory != "none":
+        height = points[:, 1].max()
+        top = points[points[:, 1] > height - 0.03]
+        x, _, z = (top.min(0) + top.max(0)) / 2
+        if scene.accessory == "balloon":
+            size, sink = 0.34, 0.02
+        else:
+            size, sink = 0.34, 0.03
+        hat = _move(x, height - sink, z) @ _scale(size)
+        placed.append(Placed(thing(scene.accessory), scene.accessory, hat, ACCESSORY))
+    if scene.second != "none":
+        half = max(abs(points[:, 0].min() - scene.shift), abs(points[:, 0].max() - scene.shift))
+        x = scene.shift + scene.second_side * min(half + 0.20, 0.60)
+        second = _move(x, 0, 0.30) @ _turn(1, 30 + scene.yaw) @ _scale(0.30)
+        paint = COLORS[scene.second_color or "white"]
+        placed.append(Placed(thing(scene.second), scene.second, second, SECOND, paint))
+    return placed
+
+
+class Renderer:
+    """Photographs scenes at one resolution. Holds an OpenGL context: make one a process and keep it.
+
+    Args:
+        resolution: width and height of the pictures in pixels.
+
+    Raises:
+        UserError: no OpenGL through EGL on this machine.
+    """
+
+    def __init__(self, resolution: int) -> None:
+        try:
+            import moderngl
+
+            self._gl: Any = moderngl.create_standalone_context(backend="egl")
+        except Exception as error:  # whatever the loader or the driver raises
+            raise UserError(
+                f"no OpenGL through EGL here ({error}); on Debian: apt-get install libegl1 libgl1-mesa-dri"
+            ) from error
+        self.resolution = resolution
+        shaders = resources.files("piva_bench.studio") / "shaders"
+        source = {f.name: f.read_text() for f in shaders.iterdir() if f.name.endswith((".vert", ".frag"))}
+        self._set = self._gl.program(vertex_shader=source["set.vert"], fragment_shader=source["set.frag"])
+        self._depth = self._gl.program(vertex_shader=source["depth.vert"], fragment_shader=source["depth.frag"])
+        size = resolution * SAMPLES
+        self._colour = self._gl.texture((size, size), 4)
+        self._buffers = self._gl.texture((size, size), 4, dtype="f4")
+        self._frame = self._gl.framebuffer([self._colour, self._buffers], self._gl.depth_renderbuffer((size, size)))
+        self._shadows = []
+        for unit in (1, 2):
+            texture = self._gl.depth_texture((SHADOW_SIZE, SHADOW_SIZE))
+            texture.compare_func = "<="
+            texture.repeat_x = texture.repeat_y = False
+            self._shadows.append((unit, texture, self._gl.framebuffer(depth_attachment=texture)))
+        self._cache: dict[str, list[tuple[Any, Any, Any]]] = {}
+        self._gl.enable(moderngl.DEPTH_TEST)
+
+    def _meshes(self, name: str, item: Thing) -> list[tuple[Any, Any, Any]]:
+        """(shaded vertex array, shadow vertex array, part) of a thing, uploaded once."""
+        if name not in self._cache:
+            entries = []
+            for part in item.parts:
+                buffer = self._gl.buffer(part.vertices.tobytes())
+                shaded = self._gl.vertex_array(self._set, [(buffer, "3f 3f 2f", "position", "normal", "uv")])
+                shadow = self._gl.vertex_array(self._depth, [(buffer, "3f 20x", "position")])
+                texture = None
+                if part.texture is not None:
+                    flipped = part.texture.transpose(1)  # OpenGL counts rows from the bottom
+                    texture = self._gl.texture(flipped.size, 3, flipped.tobytes(), alignment=1)
+                    texture.build_mipmaps()
+                entries.append((shaded, shadow, (part, texture)))
+            self._cache[name] = entries
+        return self._cache[name]
+
+    @cached_property
+    def _stage(self) -> tuple[Any, Any]:
+        """Vertex arrays of the floor and of the wall behind it."""
+
+        def quad(corners: list[list[float]], normal: list[float]) -> Any:
+            a, b, c, d = ([*p, *normal, 0.0, 0.0] for p in corners)
+            data = np.array([a, b, c, a, c, d], np.float32)
+            content = [(self._gl.buffer(data.tobytes()), "3f 3f 2f", "position", "normal", "uv")]
+            return self._gl.vertex_array(self._set, content)
+
+        floor = quad([[-9, 0, 9], [9, 0, 9], [9, 0, -1.7], [-9, 0, -1.7]], [0, 1, 0])
+        wall = quad([[-9, 0, -1.7], [9, 0, -1.7], [9, 9, -1.7], [-9, 9, -1.7]], [0, 0, 1])
+        return floor, wall
+
+    def _put(self, **uniforms: Any) -> None:
+        for name, value in uniforms.items():
+            if name not in self._set:
+                continue
+            if isinstance(value, np.ndarray):
+                self._set[name].write(np.ascontiguousarray(value.T if value.ndim == 2 else value, np.float32).tobytes())
+            else:
+                self._set[name].value = value
+
+    def _cast_shadows(self, placed: list[Placed], lights: list[Floats]) -> None:
+        for (_, _, frame), light in zip(self._shadows, lights, strict=True):
+            frame.use()
+            frame.clear(depth=1.0)
+            self._depth["light"].write(np.ascontiguousarray(light.T).tobytes())
+            for item in placed:
+                self._depth["model"].write(np.ascontiguousarray(item.model.T).tobytes())
+                for _, shadow, _ in self._meshes(item.name, item.thing):
+                    shadow.render()
+
+    def render(self, scene: Scene) -> Shot:
+        """Photograph a scene."""
+        placed = place(scene)
+        angle, rise = np.radians(-35.0 + scene.light), np.radians(50.0)
+        key = np.array([np.sin(angle) * np.cos(rise), np.sin(rise), np.cos(angle) * np.cos(rise)])
+        box = _orthographic(1.5, 0.1, 8.0)
+        lights = [
+            box @ _look_at(TARGET + key * 4, TARGET, (0, 1, 0)),
+            box @ _look_at(TARGET + np.array([0, 4.0, 0]), TARGET, (0, 0, -1)),
+        ]
+        self._cast_shadows(placed, lights)
+
+        rise = np.radians(scene.elevation)
+        eye = TARGET + CAMERA_DISTANCE * scene.distance * np.array([0, np.sin(rise), np.cos(rise)])
+        camera = _perspective(FIELD_OF_VIEW, 0.2, 30.0) @ _look_at(eye, TARGET, (0, 1, 0))
+        self._frame.use()
+        self._frame.clear(0.0, 0.0, 0.0, 1.0)
+        for unit, texture, _ in self._shadows:
+            texture.use(unit)
+        self._put(
+            camera=camera, key_light=lights[0], sky_light=lights[1], key_direction=key, eye=eye,
+            key_shadow=1, sky_shadow=2, image=0, phase=scene.phase,
+            floor_kind=list(FLOORS).index(scene.floor), backdrop=list(BACKDROPS).index(scene.backdrop),
+            model=np.eye(4), textured=False, painted=False, material=0, pattern=0,
+        )  # fmt: skip
+        for id_, quad in zip((FLOOR, BACKDROP), self._stage, strict=True):
+            self._put(id=id_)
+            quad.render()
+        for item in placed:
+            self._put(
+                id=item.id, model=item.model, painted=item.paint is not None, paint=item.paint or (1.0, 1.0, 1.0),
+                material=item.material, pattern=item.pattern, luminance=item.thing.luminance,
+            )  # fmt: skip
+            for shaded, _, (part, texture) in self._meshes(item.name, item.thing):
+                self._put(colour=part.colour, textured=texture is not None)
+                if texture is not None:
+                    texture.use(0)
+                shaded.render()
+        return self._develop(scene.style)
+
+    def _develop(self, style: str) -> Shot:
+        """Read the frame, draw the style, and shrink to the picture's resolution."""
+        n, size = self.resolution, self.resolution * SAMPLES
+        colour = np.frombuffer(self._colour.read(), np.uint8).reshape(size, size, 4)[::-1, :, :3]
+        buffers = np.frombuffer(self._buffers.read(), np.float32).reshape(size, size, 4)[::-1]
+        distance, ids = buffers[..., 0], np.rint(buffers[..., 1]).astype(np.uint8)
+
+        small = colour.reshape(n, SAMPLES, n, SAMPLES, 3).mean((1, 3), dtype=np.float32) / 255
+        edge = np.zeros((n, n), np.float32)
+        if style in ("sketch", "cartoon"):
+            edge = outlines(distance, ids, buffers[..., 2:]).reshape(n, SAMPLES, n, SAMPLES).mean((1, 3))
+        picture = apply_style(style, small, edge)
+        share = np.stack([(ids == k).reshape(n, SAMPLES, n, SAMPLES).sum((1, 3)) for k in range(5)])
+        centre = SAMPLES // 2
+        return Shot(
+            image=np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8),
+            ids=share.argmax(0).astype(np.uint8),
+            depth=distance[centre::SAMPLES, centre::SAMPLES].copy(),
+        )

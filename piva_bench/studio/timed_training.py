@@ -1,0 +1,100 @@
+"""A training loop with a budget in minutes that survives being killed.
+
+The budget counts seconds of training over all runs. The learning rate follows it: a short warm-up, then half a
+cosine to zero when the budget is spent, so that a training of any length ends well annealed.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from piva_bench.errors import ModelError
+
+CHECKPOINT_SECONDS = 120.0
+LOG_STEPS = 100
+WARMUP_STEPS = 100
+
+
+def learning_rate_factor(step: int, fraction: float) -> float:
+    """Share of the peak learning rate at a step, when ``fraction`` of the budget is spent."""
+    return min(1.0, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * min(1.0, fraction)))
+
+
+def save_atomically(state: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint so that it is there wholly or not at all, after a power cut too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        torch.save(dict(state), file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def train_for(
+    minutes: float,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_at: Callable[[int], Tensor],
+    checkpoint: Path,
+    signature: Mapping[str, Any],
+    resume: bool,
+    log: Callable[[str], None] = print,
+) -> tuple[int, float]:
+    """Minimise ``loss_at(step)`` until ``minutes`` of training are spent, counting earlier runs when resuming.
+
+    ``loss_at`` must draw its batch from the step number alone: then nothing random needs storing, and a
+    resumed training sees the batches it would have seen. ``signature`` names what the checkpoint belongs to
+    (model shape, seed ...); a checkpoint with another one is refused.
+
+    Returns the number of steps and the seconds trained, over all runs.
+
+    Raises:
+        ModelError: the checkpoint belongs to another training, or the loss is no longer finite.
+    """
+    step, spent = 0, 0.0
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    if resume and checkpoint.exists():
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        if state["signature"] != dict(signature):
+            raise ModelError(f"{checkpoint} belongs to a training with other settings; delete it to start anew")
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, spent = state["step"], state["seconds"]
+        log(f"resumed at step {step} after {spent / 60:.1f} minutes")
+
+    def save() -> None:
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "seconds": spent}
+        save_atomically({**state, "signature": dict(signature)}, checkpoint)
+
+    model.train()
+    last_save, losses = spent, 0.0
+    while spent < 60 * minutes:
+        start = time.monotonic()
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak * learning_rate_factor(step, spent / (60 * minutes))
+        loss = loss_at(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if not math.isfinite(loss.item()):
+            raise ModelError(f"the loss is {loss.item()} at step {step}; resume from the last checkpoint")
+        step, spent, losses = step + 1, spent + time.monotonic() - start, losses + loss.item()
+        if step % LOG_STEPS == 0:
+            log(f"step {step}  loss {losses / LOG_STEPS:.4f}  {spent / 60:.1f} of {minutes:g} minutes")
+            losses = 0.0
+        if spent - last_save >= CHECKPOINT_SECONDS:
+            save()
+            last_save = spent
+    save()
+    return step, spent
