@@ -1,0 +1,1 @@
+"""Datasets of edit tasks: the sample type, the dataset protocol and the loaders."""

@@ -1,0 +1,118 @@
+"""Reading a dataset's files from a folder or straight out of a zip archive.
+
+Both look the same to the loaders: a path below the dataset's location. Inside an archive that path is
+``archive.zip/member``, which no file system opens but every message can show.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from piva_bench.errors import DataError
+
+# No picture or mapping file of a benchmark is near this size; an archive member that claims more is a bomb.
+_LARGEST_MEMBER = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class FolderFiles:
+    """Files of a folder on disk."""
+
+    location: Path
+
+    def find(self, filename: str) -> list[Path]:
+        """Paths of the files of that name down to two folders deep, the least deeply nested first."""
+        patterns = (filename, f"*/{filename}", f"*/*/{filename}")
+        found = [path for pattern in patterns for path in sorted(self.location.glob(pattern))]
+        return [path for path in found if path.is_file()]
+
+    @contextmanager
+    def reader(self) -> Iterator[Callable[[Path], bytes]]:
+        """A context in which many files are read by path; each read raises FileNotFoundError or DataError."""
+        yield _read_file
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
+class ZipFiles:
+    """Members of a zip archive; the archive is opened anew for each reader, so the object can be shared."""
+
+    location: Path
+
+    def find(self, filename: str) -> list[Path]:
+        """Paths of the members of that name, the least deeply nested first."""
+        with self._open() as archive:
+            # macOS adds a shadow tree of resource forks to the archives it makes.
+            names = [PurePosixPath(name) for name in archive.namelist() if not name.startswith("__MACOSX/")]
+        found = [name for name in names if name.name == filename]
+        return [self.location / name for name in sorted(found, key=lambda name: (len(name.parts), name))]
+
+    @contextmanager
+    def reader(self) -> Iterator[Callable[[Path], bytes]]:
+        """A context in which members are read by path; each read raises FileNotFoundError or DataError."""
+        with self._open() as archive:
+            yield lambda path: self._read_member(archive, path)
+
+    def _read_member(self, archive: zipfile.ZipFile, path: Path) -> bytes:
+        name = path.relative_to(self.location).as_posix()
+        try:
+            info = archive.getinfo(name)
+        except KeyError as error:
+            raise FileNotFoundError(name) from error
+        if info.file_size > _LARGEST_MEMBER:
+            raise DataError(f"{path} claims {info.file_size} bytes, more than any file of a dataset has")
+        try:
+            return archive.read(info)
+        # RuntimeError: encrypted; NotImplementedError: packed in a way this Python has no code for.
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+            raise DataError(f"{path} cannot be unpacked ({error}): get the archive again") from error
+
+    def _open(self) -> zipfile.ZipFile:
+        try:
+            return zipfile.ZipFile(self.location)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise DataError(f"{self.location} is no readable zip archive ({error}): get it again") from error
+
+
+Files = FolderFiles | ZipFiles
+"""Where a dataset's bytes come from."""
+
+
+def open_files(location: Path) -> Files:
+    """The files of a folder or a zip archive.
+
+    Raises:
+        DataError: nothing is there, or it is neither.
+    """
+    if location.is_dir():
+        return FolderFiles(location)
+    if location.is_file():
+        files = ZipFiles(location)
+        with files.reader():
+            return files
+    raise DataError(f"{location} does not exist: give the dataset's folder or .zip with --data-root")
+
+
+def safe_join(base: Path, name: str) -> Path:
+    """`base` / `name`, refusing a name that could leave `base` (absolute, a drive, "..") or is no path.
+
+    Raises:
+        ValueError: in a few words.
+    """
+    parts = PurePosixPath(name).parts
+    if not parts or "\\" in name or "\0" in name or ":" in name or name.startswith("/") or ".." in parts:
+        raise ValueError("is not a plain relative path")
+    return base.joinpath(*parts)

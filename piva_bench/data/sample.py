@@ -1,0 +1,104 @@
+"""The sample: one edit task, whatever dataset it comes from."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from piva_bench.data.files import Files, FolderFiles
+from piva_bench.data.rle import check_rle, decode_mask
+from piva_bench.errors import DataError
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One edit task: a picture, what it shows, what it shall show, and where the difference lies.
+
+    Pictures and masks are loaded on demand; a missing or damaged file is a `DataError` that names the sample.
+    """
+
+    id: str
+    source_path: Path
+    source_prompt: str
+    """What the source shows, without the dataset's brackets."""
+    target_prompt: str
+    """What the edited picture shall show, without brackets."""
+    instruction: str
+    """The edit as an order in natural language; may be empty."""
+    edit_type: str
+    """For instance "6_change_attribute_color"."""
+    blended_words: tuple[tuple[str, str], ...] = ()
+    """(source word, target word) pairs naming what changes."""
+    mask_rle: tuple[int, ...] | None = None
+    """Run-length mask over the picture's pixels, row-major; see `piva_bench.data.rle`."""
+    reference_path: Path | None = None
+    """The exact counterfactual: the same scene with only the edit made. Few datasets have it."""
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    resolution: int | None = None
+    """Side in pixels that the dataset promises; None when pictures may have any size."""
+    files: Files = field(default=FolderFiles(Path()), repr=False, compare=False)
+
+    def load_source(self) -> Image.Image:
+        """The source picture in RGB, `resolution` x `resolution` pixels where the dataset promises a size.
+
+        Raises:
+            DataError: the file is missing, damaged or of another size.
+        """
+        return self._load(self.source_path)
+
+    def load_reference(self) -> Image.Image | None:
+        """The counterfactual in RGB, or None where the dataset has none.
+
+        Raises:
+            DataError: the file is missing, damaged or not of the source's size.
+        """
+        if self.reference_path is None:
+            return None
+        reference = self._load(self.reference_path)
+        if self.resolution is None and reference.size != (size := self.load_source().size):
+            raise self._error(f"{self.reference_path} is {_by(reference.size)}, the source {_by(size)}")
+        return reference
+
+    def load_mask(self) -> NDArray[np.bool_] | None:
+        """The region to edit, boolean [H, W] at the picture's size with PIE-Bench's forced border, or None.
+
+        Raises:
+            DataError: the runs are no mask of that size.
+        """
+        if self.mask_rle is None:
+            return None
+        size = (self.resolution, self.resolution) if self.resolution else self.load_source().size
+        if fault := check_rle(self.mask_rle, size[0] * size[1]):
+            raise self._error(f"the mask {fault}")
+        return decode_mask(self.mask_rle, height=size[1], width=size[0])
+
+    def _load(self, path: Path) -> Image.Image:
+        try:
+            with self.files.reader() as read:
+                data = read(path)
+        except FileNotFoundError as error:
+            raise self._error(f"{path} is missing: restore it from the dataset's archive") from error
+        except DataError as error:
+            raise self._error(str(error)) from error
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                expected = (self.resolution, self.resolution)
+                if self.resolution and image.size != expected:
+                    raise self._error(f"{path} is {_by(image.size)}, not {_by(expected)}: restore it")
+                return image.convert("RGB")
+        # What Pillow raises for torn, foreign and hostile files; UnidentifiedImageError is an OSError.
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise self._error(f"{path} is no whole picture: restore it from the dataset's archive") from error
+
+    def _error(self, message: str) -> DataError:
+        return DataError(f"sample {self.id!r}: {message}")
+
+
+def _by(size: tuple[int | None, int | None]) -> str:
+    return f"{size[0]}x{size[1]} px"
