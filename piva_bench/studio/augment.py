@@ -1,4 +1,4 @@
-"""Degradations an evaluator must see through: what an autoencoder, a resize or a lossy file does to a picture.
+"""Degradations an evaluator must see through: what autoencoders, resizing and lossy files do.
 
 All functions take and return float tensors [N, 3, H, W] in [-1, 1]; none of them recolours anything, so that
 labels stay true.
@@ -55,8 +55,8 @@ def degrade(images: Tensor, generator: torch.Generator) -> Tensor:
     """A training batch as it may come back from a generator or a file: a quarter stays clean.
 
     Each other quarter is blurred (sigma to 1.2 px), resized (to 0.5) or quantised; a third gets noise on top.
-    Half are mirrored: no word of the studio tells left from right. Strengths were chosen by eye to span a 64 px
-    autoencoder's reconstructions (26 to 34 dB).
+    Half are mirrored: no word of the studio tells left from right. Strengths were chosen by eye to span a 64
+    px autoencoder's reconstructions (26 to 34 dB).
     """
     n = images.shape[0]
 

@@ -50,7 +50,7 @@ class ResidualBlock(nn.Module):
 
 
 class StudioClassifier(nn.Module):
-    """A small residual network (1.6M parameters, 64 px) with one linear head per attribute.
+    """A small residual network (1.9M parameters, 64 px) with one linear head per attribute.
 
     Args:
         heads: attribute name to its classes, in order; the studio's vocabulary by default.
@@ -78,7 +78,9 @@ class StudioClassifier(nn.Module):
         return {head: layer(pooled) for head, layer in self.heads.items()}
 
     @torch.inference_mode()
-    def predict(self, images: np.ndarray | Sequence[np.ndarray], batch_size: int = 64) -> list[dict[str, str]]:
+    def predict(
+        self, images: np.ndarray | Sequence[np.ndarray], batch_size: int = 64
+    ) -> list[dict[str, str]]:
         """The most likely class of every head, for uint8 pictures [N, H, W, 3] of any size."""
         answers: list[dict[str, str]] = []
         for start in range(0, len(images), batch_size):
@@ -89,7 +91,7 @@ class StudioClassifier(nn.Module):
         return answers
 
     def save(self, directory: Path, report: Mapping[str, Any]) -> None:
-        """Write ``model.safetensors`` (fp16) and ``config.json`` (heads, widths and a report of the training)."""
+        """Write ``model.safetensors`` (fp16) and ``config.json`` (heads, widths, the training report)."""
         directory.mkdir(parents=True, exist_ok=True)
         state = {k: v.half() if v.is_floating_point() else v for k, v in self.state_dict().items()}
         save_file({k: v.contiguous() for k, v in state.items()}, directory / WEIGHTS)
@@ -115,7 +117,7 @@ class StudioClassifier(nn.Module):
 
 
 def to_input(images: np.ndarray | Sequence[np.ndarray]) -> Tensor:
-    """uint8 pictures [N, H, W, 3] as the network takes them: float [N, 3, 64, 64] in [-1, 1], area-resized."""
+    """uint8 pictures [N, H, W, 3] as the network's input: float [N, 3, 64, 64] in [-1, 1], area-resized."""
     pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
     if pixels.shape[-2:] != (RESOLUTION, RESOLUTION):
         pixels = torch.nn.functional.interpolate(pixels, (RESOLUTION, RESOLUTION), mode="area")

@@ -42,7 +42,9 @@ def load_shards(directory: Path) -> tuple[np.ndarray, list[dict[str, Any]]]:
             warnings.warn(f"{path.name} is not a complete shard and was left out ({error})", stacklevel=2)
             continue
         if len(pictures) != len(lines):
-            raise DataError(f"{path}: {len(pictures)} pictures but {len(lines)} scenes; render this shard again")
+            raise DataError(
+                f"{path}: {len(pictures)} pictures but {len(lines)} scenes; render this shard again"
+            )
         images.append(pictures)
         scenes.extend(json.loads(line) for line in lines)
     if not images:
@@ -53,8 +55,8 @@ def load_shards(directory: Path) -> tuple[np.ndarray, list[dict[str, Any]]]:
 def held_out(images: np.ndarray) -> np.ndarray:
     """Which pictures are kept for evaluation: bool [N].
 
-    Decided by each picture's own bytes, so that a picture stays on its side of the split when shards are added
-    between two runs of a resumed training.
+    Decided by each picture's own bytes, so that a picture stays on its side of the split when shards are
+    added between two runs of a resumed training.
     """
     return np.array([zlib.crc32(image.tobytes()) % HELD_OUT_EVERY == 0 for image in images], dtype=bool)
 
@@ -62,4 +64,3 @@ def held_out(images: np.ndarray) -> np.ndarray:
 def captions_of(scene: Mapping[str, Any]) -> list[str]:
     """All captions of one picture, without repetitions, the main one first."""
     return list(dict.fromkeys([scene["caption"], *scene.get("captions", ())]))
-

@@ -1,7 +1,7 @@
 """A training loop with a budget in minutes that survives being killed.
 
-The budget counts seconds of training over all runs. The learning rate follows it: a short warm-up, then half a
-cosine to zero when the budget is spent, so that a training of any length ends well annealed.
+The budget counts seconds of training over all runs. The learning rate follows it: a short warm-up, then half
+a cosine to zero when the budget is spent, so that a training of any length ends well annealed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ from piva_bench.errors import ModelError
 CHECKPOINT_SECONDS = 120.0
 LOG_STEPS = 100
 WARMUP_STEPS = 100
+
+
+def say(line: str) -> None:
+    """Print a line at once, also into a file."""
+    print(line, flush=True)  # noqa: T201
 
 
 def learning_rate_factor(step: int, fraction: float) -> float:
@@ -48,9 +53,9 @@ def train_for(
     checkpoint: Path,
     signature: Mapping[str, Any],
     resume: bool,
-    log: Callable[[str], None] = print,
+    log: Callable[[str], None] = say,
 ) -> tuple[int, float]:
-    """Minimise ``loss_at(step)`` until ``minutes`` of training are spent, counting earlier runs when resuming.
+    """Minimise ``loss_at(step)`` until ``minutes`` of training are spent; earlier runs count when resuming.
 
     ``loss_at`` must draw its batch from the step number alone: then nothing random needs storing, and a
     resumed training sees the batches it would have seen. ``signature`` names what the checkpoint belongs to
@@ -66,33 +71,41 @@ def train_for(
     if resume and checkpoint.exists():
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         if state["signature"] != dict(signature):
-            raise ModelError(f"{checkpoint} belongs to a training with other settings; delete it to start anew")
+            raise ModelError(
+                f"{checkpoint} belongs to a training with other settings; delete it to start anew"
+            )
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         step, spent = state["step"], state["seconds"]
         log(f"resumed at step {step} after {spent / 60:.1f} minutes")
 
     def save() -> None:
-        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "seconds": spent}
+        state = {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "step": step,
+            "seconds": spent,
+        }
         save_atomically({**state, "signature": dict(signature)}, checkpoint)
 
     model.train()
-    last_save, losses = spent, 0.0
+    last_save, losses = spent, list[float]()
     while spent < 60 * minutes:
         start = time.monotonic()
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * learning_rate_factor(step, spent / (60 * minutes))
         loss = loss_at(step)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if not math.isfinite(loss.item()):
             raise ModelError(f"the loss is {loss.item()} at step {step}; resume from the last checkpoint")
-        step, spent, losses = step + 1, spent + time.monotonic() - start, losses + loss.item()
+        losses.append(loss.item())
+        step, spent = step + 1, spent + time.monotonic() - start
         if step % LOG_STEPS == 0:
-            log(f"step {step}  loss {losses / LOG_STEPS:.4f}  {spent / 60:.1f} of {minutes:g} minutes")
-            losses = 0.0
+            log(f"step {step}  loss {sum(losses) / len(losses):.4f}  {spent / 60:.1f} of {minutes:g} minutes")
+            losses.clear()
         if spent - last_save >= CHECKPOINT_SECONDS:
             save()
             last_save = spent

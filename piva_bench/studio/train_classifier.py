@@ -16,7 +16,7 @@ from piva_bench.studio.augment import blur, degrade
 from piva_bench.studio.classifier import StudioClassifier, to_input
 from piva_bench.studio.scene import Scene
 from piva_bench.studio.shards import held_out, load_shards
-from piva_bench.studio.timed_training import train_for
+from piva_bench.studio.timed_training import say, train_for
 from piva_bench.studio.vocabulary import HEADS
 
 BATCH_SIZE = 96
@@ -56,9 +56,9 @@ def accuracy(
 def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool = True) -> dict[str, Any]:
     """Train on the shards in ``renders`` for ``minutes`` and write the classifier to ``out``.
 
-    The checkpoint lies in ``renders/training/``; with ``resume`` (the default) the minutes of earlier runs count.
-    A picture in 25 is held out. Returns the report that is also written into the model's ``config.json``:
-    accuracy per head on held-out pictures, as they are and blurred by one pixel.
+    The checkpoint lies in ``renders/training/``; with ``resume`` (the default) the minutes of earlier runs
+    count. A picture in 25 is held out. Returns the report that is also written into the model's
+    ``config.json``: accuracy per head on held-out pictures, as they are and blurred by one pixel.
 
     Raises:
         DataError: no readable shards.
@@ -67,7 +67,7 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
     images, scenes = load_shards(renders)
     labels, evaluation = labels_of(scenes), held_out(images)
     trainable, kept = np.flatnonzero(~evaluation), np.flatnonzero(evaluation)[:EVALUATED]
-    print(f"{len(trainable)} pictures to train on, {len(kept)} held out", flush=True)  # noqa: T201
+    say(f"{len(trainable)} pictures to train on, {len(kept)} held out")
     torch.manual_seed(seed)
     model = StudioClassifier()
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)

@@ -1,4 +1,4 @@
-"""Training the evaluator CLIP on renders and their captions, apart from the generator and its text encoder."""
+"""Training the evaluator CLIP on renders and captions; nothing of the generator goes in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from piva_bench.studio.augment import degrade
 from piva_bench.studio.captions import Wording, caption
 from piva_bench.studio.scene import Scene
 from piva_bench.studio.shards import captions_of, held_out, load_shards
-from piva_bench.studio.timed_training import train_for
+from piva_bench.studio.timed_training import say, train_for
 from piva_bench.studio.vocabulary import COLORS, HEADS
 
 BATCH_SIZE = 128
@@ -35,7 +35,13 @@ def model_config(token_ids: Sequence[int], vocab_size: int) -> dict[str, Any]:
         "model_cfg": {
             "embed_dim": 256,
             "vision_cfg": {"image_size": 64, "layers": [2, 2, 2, 2], "width": 24, "head_width": 64},
-            "text_cfg": {"context_length": 64, "vocab_size": vocab_size, "width": 128, "heads": 4, "layers": 3},
+            "text_cfg": {
+                "context_length": 48,
+                "vocab_size": vocab_size,
+                "width": 128,
+                "heads": 4,
+                "layers": 3,
+            },
         },
         "preprocess_cfg": {"size": 64, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
         "token_ids": list(token_ids),
@@ -45,8 +51,8 @@ def model_config(token_ids: Sequence[int], vocab_size: int) -> dict[str, Any]:
 class Batches:
     """Which pictures make up a step's batch: half at random, half alike.
 
-    The alike half shares one attribute value (all barrels, all at night ...), drawn anew every step, so that the
-    model must tell pictures apart by what remains.
+    The alike half shares one attribute value (all barrels, all at night ...), drawn anew every step, so that
+    the model must tell pictures apart by what remains.
     """
 
     def __init__(self, scenes: Sequence[Scene], rows: np.ndarray) -> None:
@@ -61,11 +67,13 @@ class Batches:
         groups = self.groups[str(rng.choice(list(self.groups)))]
         alike = groups[int(rng.integers(len(groups)))]
         half = min(BATCH_SIZE // 2, len(alike))
-        return np.concatenate([rng.choice(alike, half, replace=False), rng.choice(self.rows, BATCH_SIZE - half)])
+        return np.concatenate(
+            [rng.choice(alike, half, replace=False), rng.choice(self.rows, BATCH_SIZE - half)]
+        )
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor, same: Tensor) -> Tensor:
-    """CLIP's symmetric cross entropy, where captions that read the same count as right answers in equal parts.
+    """CLIP's symmetric cross entropy; captions that read the same are right answers in equal parts.
 
     Args:
         images: unit embeddings [N, D].
@@ -128,9 +136,9 @@ def zero_shot(clip: SmallClip, images: np.ndarray, scenes: Sequence[Scene]) -> d
 def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool = True) -> dict[str, Any]:
     """Train on the shards in ``renders`` for ``minutes`` and write the model to ``out``.
 
-    The checkpoint lies in ``renders/training/``; with ``resume`` (the default) the minutes of earlier runs count.
-    A picture in 25 is held out. Returns the report that is also written into ``open_clip_config.json``:
-    retrieval among 64 and zero-shot attribute accuracy on held-out pictures.
+    The checkpoint lies in ``renders/training/``; with ``resume`` (the default) the minutes of earlier runs
+    count. A picture in 25 is held out. Returns the report that is also written into
+    ``open_clip_config.json``: retrieval among 64 and zero-shot attribute accuracy on held-out pictures.
 
     Raises:
         DataError: no readable shards.
@@ -140,16 +148,16 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
     captions, scenes = [captions_of(d) for d in described], [Scene.from_dict(d["scene"]) for d in described]
     evaluation = held_out(images)
     trainable, kept = np.flatnonzero(~evaluation), np.flatnonzero(evaluation)[:EVALUATED]
-    print(f"{len(trainable)} pictures to train on, {len(kept)} held out", flush=True)  # noqa: T201
+    say(f"{len(trainable)} pictures to train on, {len(kept)} held out")
     token_ids = CompactTokenizer.tokens_of(text for texts in captions for text in texts)
     torch.manual_seed(seed)
     clip = SmallClip(model_config(token_ids, len(token_ids) + UNKNOWN + 1))
     batches = Batches(scenes, trainable)
-    gains = [p for p in clip.parameters() if p.ndim < 2]
-    matrices = [p for p in clip.parameters() if p.ndim >= 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices}, {"params": gains, "weight_decay": 0.0}], LEARNING_RATE, weight_decay=WEIGHT_DECAY
-    )
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in clip.parameters() if p.ndim >= 2]},
+        {"params": [p for p in clip.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, LEARNING_RATE, weight_decay=WEIGHT_DECAY)
 
     def loss_at(step: int) -> Tensor:
         rng = np.random.default_rng((seed, step))
@@ -182,13 +190,14 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
     # Judge what is shipped: the weights after their rounding to fp16.
     clip.save(out, {})
     shipped = SmallClip.load(out)
+    some = kept[:ZERO_SHOT]
     report = {
         "training": {"pictures": len(trainable), "steps": steps, "batch_size": BATCH_SIZE,
                      "minutes": round(seconds / 60, 1), "seed": seed},
         "held_out": {
             "pictures": len(kept),
             "retrieval_at_1_of_64": retrieval(shipped, images[kept], [captions[row][0] for row in kept]),
-            "zero_shot": zero_shot(shipped, images[kept[:ZERO_SHOT]], [scenes[row] for row in kept[:ZERO_SHOT]]),
+            "zero_shot": zero_shot(shipped, images[some], [scenes[row] for row in some]),
         },
     }  # fmt: skip
     clip.save(out, report)
