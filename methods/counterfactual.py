@@ -1,0 +1,34 @@
+"""Reference row: the true edit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from piva_bench.distillation.method import EditMethod, EditOutcome, EditTask, MethodCard, OnStep
+
+if TYPE_CHECKING:
+    from piva_bench.diffusion.denoiser import Denoiser
+
+
+class Counterfactual(EditMethod):
+    """Returns the dataset's exact counterfactual: what a perfect edit scores."""
+
+    card = MethodCard(
+        name="counterfactual",
+        title="Counterfactual",
+        paper=None,
+        summary="The true edited picture, where the dataset has one: what a perfect edit scores.",
+        kind="reference",
+        idea_code_license="none needed",
+    )
+
+    def edit(
+        self, batch: Sequence[EditTask], denoiser: Denoiser, seed: int, on_step: OnStep | None = None
+    ) -> list[EditOutcome]:
+        """See ``EditMethod.edit``."""
+        reason = "the dataset has no counterfactual picture of this sample"
+        return [
+            EditOutcome(task.sample_id, task.reference, reason=reason if task.reference is None else None)
+            for task in batch
+        ]

@@ -1,0 +1,41 @@
+"""DDS: delta denoising score."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from piva_bench.distillation.method import MethodCard
+from piva_bench.distillation.rule import DistillationMethod, DistillationParams, Query, Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class DDSParams(DistillationParams):
+    """The official recipe: 200 steps of SGD, guidance 7.5 on both branches, timesteps 50 to 948."""
+
+
+class DDS(DistillationMethod):
+    """grad = w(t) (eps^w(x_t(z), t, c_tgt) - eps^w(x_t(z_src), t, c_src)), one t and eps for both."""
+
+    card = MethodCard(
+        name="dds",
+        title="DDS",
+        paper="2304.07090",
+        summary="Subtracts the source's own score: only what the two prompts tell apart moves the picture.",
+        kind="distillation",
+        idea_code_license="Apache-2.0 (google/prompt-to-prompt)",
+    )
+    Params: ClassVar[type[DistillationParams]] = DDSParams
+
+    def queries(self, step: Step) -> dict[str, Query]:
+        """A guided prediction for each branch."""
+        guidance = self.params.guidance_scale
+        return {
+            "target": Query(step.noisy, "target", guidance),
+            "source": Query(step.noisy_source, "source", guidance),
+        }
+
+    def gradient(self, step: Step, eps: dict[str, Tensor]) -> Tensor:
+        """The difference of the branches."""
+        return self.weight(step) * (eps["target"] - eps["source"])

@@ -1,0 +1,30 @@
+"""Reference row: the unchanged source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from piva_bench.distillation.method import EditMethod, EditOutcome, EditTask, MethodCard, OnStep
+
+if TYPE_CHECKING:
+    from piva_bench.diffusion.denoiser import Denoiser
+
+
+class Identity(EditMethod):
+    """Returns the source: the best identity and the worst edit there can be."""
+
+    card = MethodCard(
+        name="identity",
+        title="Unchanged source",
+        paper=None,
+        summary="The source picture itself: perfect identity, no edit.",
+        kind="reference",
+        idea_code_license="none needed",
+    )
+
+    def edit(
+        self, batch: Sequence[EditTask], denoiser: Denoiser, seed: int, on_step: OnStep | None = None
+    ) -> list[EditOutcome]:
+        """See ``EditMethod.edit``."""
+        return [EditOutcome(task.sample_id, task.source) for task in batch]

@@ -1,0 +1,129 @@
+"""Piva: DDS with a variational term that keeps the edit's distribution near the source's.
+
+The regulariser follows a summary of the paper, the assembly with DDS and all hyper-parameters are documented
+choices: the paper's own settings were not available.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+from pydantic import model_validator
+
+from methods.dds import DDS, DDSParams
+from piva_bench.distillation.method import MethodCard, MethodParams, parameter
+from piva_bench.distillation.rule import AdapterParams, AdapterSpec, DistillationParams, Query, Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class PreservationParams(DDSParams):
+    """DDS's parameters and the weight of a term that preserves identity."""
+
+    preservation_weight: float = parameter(
+        0.4, ge=0, le=100, source="seed", description="lambda: weight of the regulariser; 0 is DDS"
+    )
+
+    def without_preservation(self) -> DDSParams:
+        """The DDS run this becomes at weight 0."""
+        return DDSParams(**{name: getattr(self, name) for name in DDSParams.model_fields})
+
+
+class PivaParams(PreservationParams, AdapterParams):
+    """DDS's recipe, the regulariser's weight and form, and its two adapters."""
+
+    combination: Literal["sum", "mix"] = parameter(
+        "sum", source="assumed", description="sum: DDS + lambda reg; mix: (1 - lambda) DDS + lambda reg"
+    )
+    edit_score_prompt: Literal["source", "target"] = parameter(
+        "target",
+        source="seed",
+        description="prompt of the edit's adapter phi, in training and in the regulariser",
+    )
+    adapter_guidance_scale: float = parameter(
+        1.0, ge=0, le=1000, source="assumed", description="guidance on both adapters; 1 is none, as in VSD"
+    )
+    shared_noise: bool = parameter(
+        True,
+        source="assumed",
+        description="the regulariser uses DDS's timestep and noise, not a draw of its own",
+    )
+    psi_mode: Literal["online", "pretrained"] = parameter(
+        "online",
+        source="seed",
+        description="the source's adapter psi is trained beside the edit, or only before it (psi_warmup)",
+    )
+    psi_warmup: int = parameter(
+        0, ge=0, le=100_000, source="assumed", description="training steps of psi before the edit begins"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.combination == "mix" and self.preservation_weight > 1:
+            raise ValueError("combination=mix needs a preservation_weight of at most 1")
+        if self.psi_mode == "pretrained" and self.psi_warmup == 0:
+            raise ValueError("psi_mode=pretrained needs psi_warmup steps, for example psi_warmup=200")
+        return self
+
+
+class Piva(DDS):
+    """grad = DDS + lambda w(t) (eps_psi(x_t(z), t, c_src) - eps_phi(x_t(z), t, c_tgt)).
+
+    psi and phi start as the frozen prior and learn, by the denoising loss, the source and the edit as it is.
+    The term is the gradient of KL(edit || source) between the two distributions of noisy pictures.
+    """
+
+    card = MethodCard(
+        name="piva",
+        title="Piva",
+        paper="2406.08953",
+        summary="DDS plus the difference of two scores learned on the way, of the source and of the edit.",
+        kind="distillation",
+        idea_code_license="no official code known",
+    )
+    Params: ClassVar[type[DistillationParams]] = PivaParams
+    params: PivaParams
+
+    @classmethod
+    def canonical(cls, params: MethodParams) -> tuple[str, MethodParams]:
+        """Weight 0 is DDS."""
+        assert isinstance(params, PreservationParams)
+        if params.preservation_weight == 0:
+            return DDS.card.name, params.without_preservation()
+        return cls.card.name, params
+
+    @property
+    def adapters(self) -> tuple[AdapterSpec, ...]:
+        """Adapter psi on the source, phi on the edit; none at weight 0."""
+        if self.params.preservation_weight == 0:
+            return ()
+        online = self.params.psi_mode == "online"
+        return (
+            AdapterSpec("psi", data="source", prompt="source", warmup=self.params.psi_warmup, online=online),
+            AdapterSpec("phi", data="edit", prompt=self.params.edit_score_prompt),
+        )
+
+    def queries(self, step: Step) -> dict[str, Query]:
+        """DDS's two guided predictions, and both adapters on the noisy edit."""
+        queries = super().queries(step)
+        if self.params.preservation_weight > 0:
+            draw = step if self.params.shared_noise else step.draw("regulariser")
+            guidance = self.params.adapter_guidance_scale
+            phi_prompt = self.params.edit_score_prompt
+            queries["source_score"] = Query(draw.noisy, "source", guidance, "psi", draw.t)
+            queries["edit_score"] = Query(draw.noisy, phi_prompt, guidance, "phi", draw.t)
+        return queries
+
+    def gradient(self, step: Step, eps: dict[str, Tensor]) -> Tensor:
+        """DDS and the regulariser, summed or mixed."""
+        delta = super().gradient(step, eps)
+        weight = self.params.preservation_weight
+        if weight == 0:
+            return delta
+        draw = step if self.params.shared_noise else step.draw("regulariser")
+        regulariser = self.weight(draw) * (eps["source_score"] - eps["edit_score"])
+        step.scalars["regulariser"] = regulariser.square().mean(dim=(1, 2, 3)).sqrt()
+        if self.params.combination == "mix":
+            delta = (1 - weight) * delta
+        return delta + weight * regulariser

@@ -1,0 +1,1 @@
+"""The denoiser: text encoder, autoencoder, noise schedule, and a batched UNet with adapters per row."""

@@ -1,0 +1,128 @@
+"""Reading a Stable Diffusion folder in diffusers' layout: offline, safetensors only."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+from piva_bench.errors import ModelError
+
+NETWORKS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+FOLDERS = (*NETWORKS, "tokenizer", "scheduler")
+PREDICTION_TYPES = ("epsilon", "v_prediction")
+
+
+def load_parts(path: Path, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """The arguments of ``Denoiser`` (without ``path``) from a folder.
+
+    Raises:
+        ModelError: one line that says what is missing, torn or unsuitable.
+    """
+    if not path.is_dir():
+        raise ModelError(f"There is no model folder at {path}; pass one with --model.")
+    missing = [name for name in FOLDERS if not (path / name).is_dir()]
+    if missing:
+        raise ModelError(
+            f"{path} is not a Stable Diffusion folder in diffusers' layout: it lacks {', '.join(missing)}."
+        )
+    with _without_progress_bars():
+        parts: dict[str, Any] = {
+            name: _load_network(network, path / name, dtype).to(device) for name, network in NETWORKS.items()
+        }
+    parts["tokenizer"] = _read(
+        path / "tokenizer", lambda: CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
+    )
+    scheduler = _read(
+        path / "scheduler", lambda: DDPMScheduler.from_pretrained(path / "scheduler", local_files_only=True)
+    )
+    parts["alphas_cumprod"] = scheduler.alphas_cumprod
+    parts["prediction_type"] = scheduler.config.prediction_type
+    _check_fit(path, parts)
+    return parts
+
+
+def fingerprint(path: Path) -> str:
+    """blake2b, 16 hexadecimal digits, over the files that are loaded from a model folder."""
+    digest = hashlib.blake2b(digest_size=8)
+    for folder in sorted(FOLDERS):
+        for file in sorted((path / folder).iterdir()):
+            if file.suffix in (".json", ".safetensors", ".txt"):
+                digest.update(f"{folder}/{file.name}:{file.stat().st_size}\n".encode())
+                with file.open("rb") as stream:
+                    while block := stream.read(1 << 22):
+                        digest.update(block)
+    return digest.hexdigest()
+
+
+def _load_network(network: Any, folder: Path, dtype: torch.dtype) -> torch.nn.Module:
+    weights = sorted(file.name for file in folder.glob("*.safetensors"))
+    if not weights:
+        raise ModelError(
+            f"{folder} holds no .safetensors weights; other formats are not read, convert them first."
+        )
+    # Hub snapshots fetched in half precision only have files called *.fp16.safetensors.
+    variant = "fp16" if all(".fp16" in name for name in weights) else None
+    model, info = _read(
+        folder,
+        lambda: network.from_pretrained(
+            folder, torch_dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True,
+            output_loading_info=True,
+        ),
+    )  # fmt: skip
+    lacking = [*info["missing_keys"], *info.get("mismatched_keys", ())]
+    if lacking:
+        raise ModelError(
+            f"The weights in {folder} do not fit its config.json: {len(lacking)} tensors are missing or "
+            f"misshapen, for example {lacking[0]}; fetch or save the model again."
+        )
+    return model
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """The transformers library draws one for every model it loads, into the middle of our output."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def _read(folder: Path, load: Callable[[], Any]) -> Any:
+    """Runs a library's loader; whatever it raises becomes one line that names the folder."""
+    try:
+        return load()
+    except (
+        Exception
+    ) as error:  # the libraries raise a dozen types here, safetensors one that is an Exception only
+        cause = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise ModelError(f"Cannot load {folder}: {cause}; fetch or save the model again.") from error
+
+
+def _check_fit(path: Path, parts: dict[str, Any]) -> None:
+    """Refuses models whose parts do not work together, before an edit does."""
+    unet, vae, text_encoder = parts["unet"], parts["vae"], parts["text_encoder"]
+    if parts["prediction_type"] not in PREDICTION_TYPES:
+        raise ModelError(
+            f"{path} predicts '{parts['prediction_type']}'; known are {' and '.join(PREDICTION_TYPES)}."
+        )
+    if unet.config.in_channels != vae.config.latent_channels:
+        raise ModelError(
+            f"{path}: the UNet takes {unet.config.in_channels} channels, the autoencoder makes "
+            f"{vae.config.latent_channels}; this is not a text-to-image model."
+        )
+    if unet.config.cross_attention_dim != text_encoder.config.hidden_size:
+        raise ModelError(
+            f"{path}: the UNet reads embeddings of width {unet.config.cross_attention_dim}, the text "
+            f"encoder makes {text_encoder.config.hidden_size}; the parts belong to different models."
+        )

@@ -1,0 +1,123 @@
+"""LoRA with weights of its own for every row of a batch.
+
+Each edit of a batch has its own adapters. The weights of R adapters are the rows of one tensor, so that one
+optimiser step and one batched product per layer serve all of them; ``AttentionLora`` adds their deltas to the
+attention projections of a UNet while it runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+"""Projections that get an adapter: q, k, v and out of every self and cross attention, as in VSD."""
+
+
+@dataclass(frozen=True)
+class LoraRows:
+    """Adapters for consecutive rows of a batch, from row ``start``; the other rows get no delta.
+
+    Attributes:
+        factors: for each layer A [R, rank, in] and B [R, out, rank].
+        start: the first row that has an adapter.
+    """
+
+    factors: tuple[tuple[Tensor, Tensor], ...]
+    start: int
+
+
+class AttentionLora:
+    """Forward hooks on a UNet's attention projections that add the deltas of the active ``LoraRows``.
+
+    Without active rows the UNet's output is its own, bit for bit. The weights of R adapters of rank r are a
+    tensor [R, r * (sum of in + sum of out)]: all A factors [r, in], then all B factors [out, r], layer by
+    layer. The scale (peft's alpha / rank) is 1.
+
+    Attributes:
+        names: the adapted layers.
+        layers: their (in, out) features.
+    """
+
+    def __init__(self, unet: nn.Module) -> None:
+        modules = [
+            (name, module)
+            for name, module in unet.named_modules()
+            if isinstance(module, nn.Linear) and name.endswith(TARGETS)
+        ]
+        self.names = [name for name, _ in modules]
+        self.layers = [(module.in_features, module.out_features) for _, module in modules]
+        self._rows: LoraRows | None = None
+        for index, (_, module) in enumerate(modules):
+            module.register_forward_hook(self._hook(index))
+
+    def a_numel(self, rank: int) -> int:
+        """Number of values in the A factors of one adapter."""
+        return rank * sum(fan_in for fan_in, _ in self.layers)
+
+    def initial(self, uniform: Tensor) -> Tensor:
+        """Weights [R, P] of new adapters, which change nothing yet, from values [R, a_numel] in [0, 1).
+
+        peft's initialisation: A uniform in +-1 / sqrt(in) (Kaiming with a = sqrt 5), B zero.
+        """
+        rank = uniform.shape[1] // self.a_numel(1)
+        parts = uniform.split([rank * fan_in for fan_in, _ in self.layers], dim=1)
+        scaled = [
+            (2 * part - 1) / math.sqrt(fan_in) for part, (fan_in, _) in zip(parts, self.layers, strict=True)
+        ]
+        b_numel = rank * sum(fan_out for _, fan_out in self.layers)
+        return torch.cat([*scaled, uniform.new_zeros(len(uniform), b_numel)], dim=1)
+
+    def rows(self, weights: Tensor, start: int = 0) -> LoraRows:
+        """The adapters ``weights`` [R, P] for the batch rows from ``start`` on; differentiable."""
+        rank = weights.shape[1] // sum(fan_in + fan_out for fan_in, fan_out in self.layers)
+        sizes = [rank * fan_in for fan_in, _ in self.layers] + [rank * fan_out for _, fan_out in self.layers]
+        # One split: its backward is one concatenation, where slices would each make a full-size gradient.
+        parts = weights.split(sizes, dim=1)
+        half = len(self.layers)
+        factors = tuple(
+            (a.view(-1, rank, fan_in), b.view(-1, fan_out, rank))
+            for (fan_in, fan_out), a, b in zip(self.layers, parts[:half], parts[half:], strict=True)
+        )
+        return LoraRows(factors, start)
+
+    @contextmanager
+    def active(self, rows: LoraRows | None) -> Iterator[None]:
+        """Within the block the UNet runs with these adapters."""
+        self._rows = rows
+        try:
+            yield
+        finally:
+            self._rows = None
+
+    def _hook(self, index: int) -> Callable[..., Tensor | None]:
+        def add_delta(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+            rows = self._rows
+            if rows is None:
+                return None
+            a, b = rows.factors[index]
+            x = inputs[0]
+            stop = rows.start + a.shape[0]
+            if rows.start == 0 and stop == x.shape[0]:
+                return _with_delta(output, x, a, b)
+            part = slice(rows.start, stop)
+            if torch.is_grad_enabled():
+                delta = _with_delta(output[part], x[part], a, b)
+                return torch.cat([output[: rows.start], delta, output[stop:]])
+            output[part] = _with_delta(output[part], x[part], a, b)
+            return output
+
+        return add_delta
+
+
+def _with_delta(output: Tensor, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """``output + B A x`` for each row; the adapters stay in float32 whatever the UNet's precision is."""
+    low = torch.bmm(x.to(a.dtype), a.transpose(1, 2))
+    if output.dtype == a.dtype:
+        return torch.baddbmm(output, low, b.transpose(1, 2))
+    return output + torch.bmm(low, b.transpose(1, 2)).to(output.dtype)

@@ -1,0 +1,1 @@
+"""The distillation engine: what a method is, the loop that runs it, its noise and its adapters."""

@@ -1,0 +1,133 @@
+"""What an editing method is to the rest of the program: a card, bounded parameters, and ``edit``.
+
+Nothing heavy is imported here, so that methods can be listed and described without loading torch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from piva_bench.diffusion.denoiser import Denoiser
+
+Source = Literal["paper", "official code", "seed", "assumed"]
+"""Where a default comes from: paper, official code, a summary of the paper, or our choice."""
+
+OnStep = Callable[[int, Mapping[str, float]], None]
+"""Called after every step with its index and the batch means of the step's scalars."""
+
+
+class MethodCard(BaseModel):
+    """Who a method is.
+
+    ``version`` is part of every record's content key: raise it when a change to the method's code changes its
+    pictures. Methods that read the edit mask say so, because tables rank them apart.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str
+    paper: str | None = Field(description="arXiv number, or None")
+    summary: str
+    kind: Literal["distillation", "sampling", "reference"]
+    uses_mask: bool = False
+    idea_code_license: str = Field(
+        description="licence of the authors' code; ours is written from the equations"
+    )
+    version: str = "1"
+
+
+class MethodParams(BaseModel):
+    """Base of a method's parameters: every field has bounds, a description and the source of its default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def parameter(default: Any, *, source: Source, description: str, **bounds: Any) -> Any:
+    """A field of ``MethodParams``: default, its source, what it does, and bounds (``ge``, ``le``, ``gt``)."""
+    return Field(default, description=description, json_schema_extra={"source": source}, **bounds)
+
+
+@dataclass(frozen=True)
+class EditTask:
+    """One edit to make.
+
+    Attributes:
+        sample_id: name of the sample; noise is drawn from it, so it must be unique within a dataset.
+        source: picture [3, H, W], values in [-1, 1].
+        source_prompt: caption of the picture.
+        target_prompt: caption of the wanted picture.
+        instruction: the edit as an order ("make the cup red"); may be empty.
+        mask: bool [H, W], True where the edit belongs; only given to methods whose card says ``uses_mask``.
+        reference: the true edited picture [3, H, W]; only given to methods of kind "reference".
+    """
+
+    sample_id: str
+    source: Tensor
+    source_prompt: str
+    target_prompt: str
+    instruction: str = ""
+    mask: Tensor | None = None
+    reference: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class EditOutcome:
+    """What became of one edit.
+
+    Attributes:
+        sample_id: the task's.
+        image: edited picture [3, H, W] in [-1, 1], float32 on the CPU; None if the edit failed.
+        reason: why it failed, in one line; None if it did not.
+        unet_evaluations: UNet rows computed for this edit, those of adapter training included.
+        seconds: the batch's wall time divided by its number of edits.
+        trace: per step scalars of this edit, by name.
+        training_evaluations: how many of ``unet_evaluations`` were adapter training (forward and backward).
+    """
+
+    sample_id: str
+    image: Tensor | None
+    reason: str | None = None
+    unet_evaluations: int = 0
+    seconds: float = 0.0
+    trace: dict[str, list[float]] = field(default_factory=dict)
+    training_evaluations: int = 0
+
+
+class EditMethod(ABC):
+    """Base of every method. A subclass sets ``card`` and ``Params`` and implements ``edit``."""
+
+    card: ClassVar[MethodCard]
+    Params: ClassVar[type[MethodParams]] = MethodParams
+
+    def __init__(self, params: MethodParams) -> None:
+        self.params = params
+
+    @classmethod
+    def canonical(cls, params: MethodParams) -> tuple[str, MethodParams]:
+        """The name and parameters under which an edit is stored.
+
+        Overridden where one method's parameter value is another method (Piva without its regulariser is DDS),
+        so that both share one record.
+        """
+        return cls.card.name, params
+
+    @abstractmethod
+    def edit(
+        self, batch: Sequence[EditTask], denoiser: Denoiser, seed: int, on_step: OnStep | None = None
+    ) -> list[EditOutcome]:
+        """Edits a batch of pictures of equal size; outcomes come in the order of the tasks.
+
+        Raises:
+            UserError: if the batch, the parameters and the model do not fit together. What goes wrong with
+                one
+                picture alone is that outcome's ``reason`` instead.
+        """
