@@ -34,9 +34,8 @@ class Thing:
     luminance: float
     """Mean luminance of the thing's own colours, so that paint keeps the model's light and dark."""
 
-    @property
-    def points(self) -> Floats:
-        return np.concatenate([p.vertices[:, :3] for p in self.parts])
+    outline: Floats
+    """[N, 3] vertices of the convex hull: all that placing the thing on the ground needs."""
 
 
 LUMA = np.array([0.2126, 0.7152, 0.0722])
@@ -61,7 +60,9 @@ def _thing(parts: list[Part]) -> Thing:
         weights.append(float(np.linalg.norm(sides, axis=1).sum()))
         colour = np.asarray(part.texture, float).mean((0, 1)) / 255 if part.texture else np.array(part.colour)
         lights.append(float(colour @ LUMA))
-    return Thing(tuple(parts), max(float(np.average(lights, weights=weights)), 0.05))
+    points = np.concatenate([p.vertices[:, :3] for p in parts])
+    outline = trimesh.convex.hull_points(points).astype(np.float32)
+    return Thing(tuple(parts), max(float(np.average(lights, weights=weights)), 0.05), outline)
 
 
 def load_glb(path: Path) -> Thing:
@@ -121,7 +122,7 @@ def thing(name: str) -> Thing:
         return _thing([_part(crown, black, None), _part(brim, black, None), _part(band, (0.8, 0.1, 0.1), None)])
     if name == "balloon":
         air = trimesh.creation.icosphere(subdivisions=3, radius=0.42)
-        air.apply_scale([1, 1.15, 1]).apply_translation([0.55, 1.35, 0])
-        string = trimesh.creation.cylinder(0.02, sections=6, segment=[[0, 0, 0], [0.55, 0.9, 0]])
+        air.apply_scale([1, 1.15, 1]).apply_translation([0.62, 0.72, 0])
+        string = trimesh.creation.cylinder(0.02, sections=6, segment=[[0, 0, 0], [0.62, 0.28, 0]])
         return _thing([_part(air, (0.9, 0.08, 0.1), None), _part(string, (0.2, 0.2, 0.2), None)])
     return load_glb(data_root() / "studio" / "objects" / f"{name}.glb")

@@ -9,22 +9,24 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from piva_bench.errors import UserError
-from piva_bench.studio.objects import Floats, Thing, thing
+from piva_bench.studio.objects import Floats, Part, Thing, thing
 from piva_bench.studio.scene import Scene
 from piva_bench.studio.styles import apply_style, outlines
 from piva_bench.studio.vocabulary import BACKDROPS, COLORS, FLOORS, MATERIALS, PRINTS
 
 OBJECT_AREA = 0.60
 OBJECT_EDGE = 1.02
-"""Objects are shown at about one silhouette area, none longer than this: hats and balloons stay in the picture."""
+OBJECT_HEIGHT = 0.92
+"""Objects are shown at about one silhouette area, none longer or taller than this: hats stay in the picture."""
 SAMPLES = 3
 """Super-sampling per axis."""
 SHADOW_SIZE = 512
 FIELD_OF_VIEW = 30.0
 CAMERA_DISTANCE = 2.95
-TARGET = np.array([0.0, 0.44, 0.0])
+TARGET = np.array([0.0, 0.47, 0.0])
 
 BACKDROP, FLOOR, OBJECT, ACCESSORY, SECOND = range(5)
 """Values of :attr:`Shot.ids`."""
@@ -105,16 +107,25 @@ class Placed:
 
 def _shown_size(subject: Thing) -> float:
     """Scale at which an object of largest edge 1 stands on the set, whatever its proportions."""
-    width, height, length = np.ptp(subject.points, axis=0)
-    return float(min(np.sqrt(OBJECT_AREA / (height * (width + length) / 2)), OBJECT_EDGE))
+    width, height, length = np.ptp(subject.outline, axis=0)
+    return float(min(np.sqrt(OBJECT_AREA / (height * (width + length) / 2)), OBJECT_EDGE, OBJECT_HEIGHT / height))
+
+def _pose(subject: Thing, pose: str) -> Floats:
+    """How the object is set down. A tall one falls to the side, a long one rolls over its long axis."""
+    if pose == "upside_down":
+        return _turn(2, 180)
+    if pose == "lying":
+        width, height, length = np.ptp(subject.outline, axis=0)
+        return _turn(2, 90) if height > max(width, length) or length > width else _turn(0, 90)
+    return np.eye(4, dtype=np.float32)
+
 
 
 def place(scene: Scene) -> list[Placed]:
     """Everything that stands on the set: the object, then its accessory, then the second object."""
     subject = thing(scene.object)
-    pose = {"upright": np.eye(4, dtype=np.float32), "upside_down": _turn(2, 180), "lying": _turn(2, 90)}[scene.pose]
-    model = _turn(1, scene.yaw) @ pose @ _scale(_shown_size(subject))
-    points = _apply(model, subject.points)
+    model = _turn(1, scene.yaw) @ _pose(subject, scene.pose) @ _scale(_shown_size(subject))
+    points = _apply(model, subject.outline)
     low, high = points.min(0), points.max(0)
     ground = _move(scene.shift - (low[0] + high[0]) / 2, -low[1], -(low[2] + high[2]) / 2)
     model = ground @ model
@@ -145,6 +156,48 @@ def place(scene: Scene) -> list[Placed]:
     return placed
 
 
+Surface = tuple[int, int, int, int, int]
+"""What a shader variant is compiled for: id, material, pattern, floor, backdrop."""
+
+
+class Mesh:
+    """One part in graphics memory."""
+
+    def __init__(self, gl: Any, depth_program: Any, part: Part) -> None:
+        self.part = part
+        self._gl = gl
+        self._buffer = gl.buffer(part.vertices.tobytes())
+        self.shadow = gl.vertex_array(depth_program, [(self._buffer, "3f 20x", "position")])
+        self._shaded: dict[Any, Any] = {}
+        self.texture = None
+        if part.texture is not None:
+            flipped = part.texture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)  # OpenGL counts rows from below
+            self.texture = gl.texture(flipped.size, 3, flipped.tobytes(), alignment=1)
+            self.texture.build_mipmaps()
+
+    def render(self, program: Any) -> None:
+        if program not in self._shaded:
+            # A variant that ignores an attribute has none to bind: skip those four bytes a float.
+            wanted = (("position", 3), ("normal", 3), ("uv", 2))
+            layout = " ".join(f"{n}f" if name in program else f"{4 * n}x" for name, n in wanted)
+            names = [name for name, _ in wanted if name in program]
+            self._shaded[program] = self._gl.vertex_array(program, [(self._buffer, layout, *names)])
+        if self.texture is not None:
+            self.texture.use(0)
+        self._shaded[program].render()
+
+
+def _put(program: Any, **uniforms: Any) -> None:
+    """Set the uniforms that the program has."""
+    for name, value in uniforms.items():
+        if name not in program:
+            continue
+        if isinstance(value, np.ndarray):
+            program[name].write(np.ascontiguousarray(value.T, np.float32).tobytes())
+        else:
+            program[name].value = value
+
+
 class Renderer:
     """Photographs scenes at one resolution. Holds an OpenGL context: make one a process and keep it.
 
@@ -167,7 +220,7 @@ class Renderer:
         self.resolution = resolution
         shaders = resources.files("piva_bench.studio") / "shaders"
         source = {f.name: f.read_text() for f in shaders.iterdir() if f.name.endswith((".vert", ".frag"))}
-        self._set = self._gl.program(vertex_shader=source["set.vert"], fragment_shader=source["set.frag"])
+        self._source = source
         self._depth = self._gl.program(vertex_shader=source["depth.vert"], fragment_shader=source["depth.frag"])
         size = resolution * SAMPLES
         self._colour = self._gl.texture((size, size), 4)
@@ -179,58 +232,49 @@ class Renderer:
             texture.compare_func = "<="
             texture.repeat_x = texture.repeat_y = False
             self._shadows.append((unit, texture, self._gl.framebuffer(depth_attachment=texture)))
-        self._cache: dict[str, list[tuple[Any, Any, Any]]] = {}
+        self._programs: dict[Surface, Any] = {}
+        self._meshes: dict[str, list[Mesh]] = {}
         self._gl.enable(moderngl.DEPTH_TEST)
 
-    def _meshes(self, name: str, item: Thing) -> list[tuple[Any, Any, Any]]:
-        """(shaded vertex array, shadow vertex array, part) of a thing, uploaded once."""
-        if name not in self._cache:
-            entries = []
-            for part in item.parts:
-                buffer = self._gl.buffer(part.vertices.tobytes())
-                shaded = self._gl.vertex_array(self._set, [(buffer, "3f 3f 2f", "position", "normal", "uv")])
-                shadow = self._gl.vertex_array(self._depth, [(buffer, "3f 20x", "position")])
-                texture = None
-                if part.texture is not None:
-                    flipped = part.texture.transpose(1)  # OpenGL counts rows from the bottom
-                    texture = self._gl.texture(flipped.size, 3, flipped.tobytes(), alignment=1)
-                    texture.build_mipmaps()
-                entries.append((shaded, shadow, (part, texture)))
-            self._cache[name] = entries
-        return self._cache[name]
+    def _program(self, surface: Surface) -> Any:
+        """The shader variant of one kind of surface, compiled when first met."""
+        if surface not in self._programs:
+            names = ("ID", "MATERIAL", "PATTERN", "FLOOR", "BACKDROP")
+            defines = "".join(f"#define {n} {v}\n" for n, v in zip(names, surface, strict=True))
+            fragment = f"#version 330\n{defines}{self._source['set.frag']}"
+            self._programs[surface] = self._gl.program(
+                vertex_shader=self._source["set.vert"], fragment_shader=fragment
+            )
+        return self._programs[surface]
+
+    def _upload(self, name: str, item: Thing) -> list[Mesh]:
+        """The parts of a thing in graphics memory, uploaded once."""
+        if name not in self._meshes:
+            self._meshes[name] = [Mesh(self._gl, self._depth, part) for part in item.parts]
+        return self._meshes[name]
 
     @cached_property
-    def _stage(self) -> tuple[Any, Any]:
-        """Vertex arrays of the floor and of the wall behind it."""
+    def _stage(self) -> dict[int, Mesh]:
+        """The floor and the wall behind it."""
 
-        def quad(corners: list[list[float]], normal: list[float]) -> Any:
+        def quad(corners: list[list[float]], normal: list[float]) -> Mesh:
             a, b, c, d = ([*p, *normal, 0.0, 0.0] for p in corners)
-            data = np.array([a, b, c, a, c, d], np.float32)
-            content = [(self._gl.buffer(data.tobytes()), "3f 3f 2f", "position", "normal", "uv")]
-            return self._gl.vertex_array(self._set, content)
+            part = Part(np.array([a, b, c, a, c, d], np.float32), (1.0, 1.0, 1.0))
+            return Mesh(self._gl, self._depth, part)
 
         floor = quad([[-9, 0, 9], [9, 0, 9], [9, 0, -1.7], [-9, 0, -1.7]], [0, 1, 0])
         wall = quad([[-9, 0, -1.7], [9, 0, -1.7], [9, 9, -1.7], [-9, 9, -1.7]], [0, 0, 1])
-        return floor, wall
-
-    def _put(self, **uniforms: Any) -> None:
-        for name, value in uniforms.items():
-            if name not in self._set:
-                continue
-            if isinstance(value, np.ndarray):
-                self._set[name].write(np.ascontiguousarray(value.T if value.ndim == 2 else value, np.float32).tobytes())
-            else:
-                self._set[name].value = value
+        return {FLOOR: floor, BACKDROP: wall}
 
     def _cast_shadows(self, placed: list[Placed], lights: list[Floats]) -> None:
         for (_, _, frame), light in zip(self._shadows, lights, strict=True):
             frame.use()
             frame.clear(depth=1.0)
-            self._depth["light"].write(np.ascontiguousarray(light.T).tobytes())
+            _put(self._depth, light=light)
             for item in placed:
-                self._depth["model"].write(np.ascontiguousarray(item.model.T).tobytes())
-                for _, shadow, _ in self._meshes(item.name, item.thing):
-                    shadow.render()
+                _put(self._depth, model=item.model)
+                for mesh in self._upload(item.name, item.thing):
+                    mesh.shadow.render()
 
     def render(self, scene: Scene) -> Shot:
         """Photograph a scene."""
@@ -251,25 +295,24 @@ class Renderer:
         self._frame.clear(0.0, 0.0, 0.0, 1.0)
         for unit, texture, _ in self._shadows:
             texture.use(unit)
-        self._put(
-            camera=camera, key_light=lights[0], sky_light=lights[1], key_direction=key, eye=eye,
-            key_shadow=1, sky_shadow=2, image=0, phase=scene.phase,
-            floor_kind=list(FLOORS).index(scene.floor), backdrop=list(BACKDROPS).index(scene.backdrop),
-            model=np.eye(4), textured=False, painted=False, material=0, pattern=0,
-        )  # fmt: skip
-        for id_, quad in zip((FLOOR, BACKDROP), self._stage, strict=True):
-            self._put(id=id_)
-            quad.render()
+        common = {
+            "camera": camera, "key_light": lights[0], "sky_light": lights[1], "key_direction": key, "eye": eye,
+            "key_shadow": 1, "sky_shadow": 2, "image": 0, "phase": scene.phase,
+        }  # fmt: skip
+        floor, backdrop = list(FLOORS).index(scene.floor), list(BACKDROPS).index(scene.backdrop)
         for item in placed:
-            self._put(
-                id=item.id, model=item.model, painted=item.paint is not None, paint=item.paint or (1.0, 1.0, 1.0),
-                material=item.material, pattern=item.pattern, luminance=item.thing.luminance,
+            program = self._program((item.id, item.material, item.pattern, 0, 0))
+            _put(
+                program, **common, model=item.model, luminance=item.thing.luminance,
+                painted=item.paint is not None, paint=item.paint or (1.0, 1.0, 1.0),
             )  # fmt: skip
-            for shaded, _, (part, texture) in self._meshes(item.name, item.thing):
-                self._put(colour=part.colour, textured=texture is not None)
-                if texture is not None:
-                    texture.use(0)
-                shaded.render()
+            for mesh in self._upload(item.name, item.thing):
+                _put(program, colour=mesh.part.colour, textured=mesh.texture is not None)
+                mesh.render(program)
+        for id_, quad in self._stage.items():
+            program = self._program((id_, 0, 0, floor, 0) if id_ == FLOOR else (id_, 0, 0, 0, backdrop))
+            _put(program, **common, model=np.eye(4))
+            quad.render(program)
         return self._develop(scene.style)
 
     def _develop(self, style: str) -> Shot:

@@ -64,3 +64,12 @@ def held_out(images: np.ndarray) -> np.ndarray:
 def captions_of(scene: Mapping[str, Any]) -> list[str]:
     """All captions of one picture, without repetitions, the main one first."""
     return list(dict.fromkeys([scene["caption"], *scene.get("captions", ())]))
+
+
+def load_masks(directory: Path) -> np.ndarray:
+    """Which pixels show a thing rather than the set: bool [N, H, W], in the order of :func:`load_shards`."""
+    masks = []
+    for path in sorted(Path(directory).glob("shard-*.npz")):
+        with np.load(path, allow_pickle=False) as shard:
+            masks.append(np.unpackbits(shard["masks"], axis=-1).astype(bool))
+    return np.concatenate(masks)

@@ -42,14 +42,14 @@ def apply_style(style: str, colour: Floats, edge: Floats) -> Floats:
     line = edge[..., None]
     if style == "sketch":
         paper = np.array([0.97, 0.96, 0.93], np.float32)
-        return paper * (0.62 + 0.38 * np.sqrt(luminance)) * (1 - 0.85 * np.clip(1.4 * line, 0, 1))
+        return paper * (0.38 + 0.62 * np.sqrt(luminance)) * (1 - 0.85 * np.clip(1.4 * line, 0, 1))
     if style == "cartoon":
         grey = luminance
         vivid = np.clip(grey + 1.5 * (colour - grey), 0, 1)
         flat = (np.floor(np.minimum(vivid, 0.999) * 4) + 0.5) / 4
         return np.clip(flat * 1.1, 0, 1) * (1 - np.clip(1.6 * line, 0, 1))
     if style == "sepia":
-        tone = np.array([1.0, 0.84, 0.62], np.float32) * (0.12 + 0.88 * luminance)
+        tone = np.array([1.0, 0.84, 0.62], np.float32) * (0.15 + 0.88 * luminance**0.8)
         y, x = np.mgrid[-1 : 1 : colour.shape[0] * 1j, -1 : 1 : colour.shape[1] * 1j]
         return tone * (1 - 0.22 * (x * x + y * y))[..., None].astype(np.float32)
     raise ValueError(f"no style {style!r}")

@@ -74,7 +74,7 @@ POSES: dict[str, tuple[str, ...]] = {
 FIXED_POSE: dict[str, tuple[str, ...]] = {
     "ball": ("upright",),
     "crate": ("upright",),
-    "ring": ("upright", "lying"),
+    "ring": ("upright",),
     "barrel": ("upright", "lying"),
 }
 """Objects that look the same in some poses, with the poses that can be told apart."""

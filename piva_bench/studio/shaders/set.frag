@@ -1,11 +1,12 @@
-#version 330
 // One shader for the whole set: surface colour (own, painted, wood, metal, marble, prints), floor, backdrop,
 // key light with a soft shadow, sky light with contact shadow. Colours are display colours.
-uniform int id;          // 0 backdrop, 1 floor, 2 object, 3 accessory, 4 second object
-uniform int material;    // 0 plain, 1 wood, 2 metal, 3 marble
-uniform int pattern;     // 0 none, 1 stripes, 2 dots, 3 checks
-uniform int floor_kind;  // 0 wood, 1 grass, 2 sand, 3 tiles
-uniform int backdrop;    // 0 grey, 1 brick, 2 sky, 3 sunset, 4 night
+// The renderer compiles one variant for each kind of surface it meets by defining these five numbers:
+// a software rasteriser pays for every branch of a shader, taken or not.
+const int id = ID;              // 0 backdrop, 1 floor, 2 object, 3 accessory, 4 second object
+const int material = MATERIAL;  // 0 plain, 1 wood, 2 metal, 3 marble
+const int pattern = PATTERN;    // 0 none, 1 stripes, 2 dots, 3 checks
+const int floor_kind = FLOOR;   // 0 wood, 1 grass, 2 sand, 3 tiles
+const int backdrop = BACKDROP;  // 0 grey, 1 brick, 2 sky, 3 sunset, 4 night
 uniform float phase;
 uniform bool painted;
 uniform vec3 paint;
@@ -136,10 +137,10 @@ vec4 wall() {
         vec3 c = mix(vec3(1.0, 0.72, 0.25), vec3(0.93, 0.36, 0.25), smoothstep(0.0, 0.35, h));
         return vec4(mix(c, vec3(0.42, 0.18, 0.45), smoothstep(0.35, 0.9, h)), 0.0);
     }
-    vec2 cell = vec2(u, v) * 3.4;
+    vec2 cell = vec2(u, v) * 2.6;
     vec2 star = floor(cell);
     vec2 at = vec2(hash(vec3(star, 1.0)), hash(vec3(star, 2.0))) * 0.6 + 0.2;
-    float glow = smoothstep(0.13, 0.04, length(fract(cell) - at)) * step(0.45, hash(vec3(star, 3.0)));
+    float glow = smoothstep(0.15, 0.06, length(fract(cell) - at)) * step(0.45, hash(vec3(star, 3.0)));
     return vec4(mix(vec3(0.07, 0.08, 0.22), vec3(0.02, 0.02, 0.08), h) + glow, 0.0);
 }
 

@@ -1,0 +1,201 @@
+"""Training the embedded text-to-image model: a ``UNet2DConditionModel`` and its ``CLIPTextModel``, jointly."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from piva_bench.studio.ema import WithAverage
+from piva_bench.studio.shards import captions_of, held_out, load_shards
+from piva_bench.studio.timed_training import say, save_atomically, train_for
+from piva_bench.studio.tokenizer import MAX_LENGTH, build_tokenizer
+from piva_bench.studio.train_autoencoder import to_input
+
+TEXT_WIDTH = 128
+UNET: dict[str, Any] = {
+    "sample_size": 16,
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": (64, 128, 192),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "layers_per_block": 2,
+    "attention_head_dim": 4,
+    "cross_attention_dim": TEXT_WIDTH,
+    "norm_num_groups": 16,
+}
+TEXT: dict[str, Any] = {
+    "hidden_size": TEXT_WIDTH,
+    "intermediate_size": 4 * TEXT_WIDTH,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": MAX_LENGTH,
+    "projection_dim": TEXT_WIDTH,
+}
+SCHEDULE: dict[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+"""Stable Diffusion's schedule (``scheduler_config.json`` of SD 1.x)."""
+BATCH = 32
+LEARNING_RATE = 8e-4
+CAPTION_DROPOUT = 0.1
+AVERAGE_DECAY = 0.9995
+NOISY_SHARE = 0.6
+"""Share of timesteps drawn from the noisier half, where the text decides what the picture shows."""
+
+
+class TextToNoise(nn.Module):
+    """Text encoder and UNet as one network: tokens and noisy latents in, noise prediction out."""
+
+    def __init__(self, vocabulary: int, start: int, end: int) -> None:
+        super().__init__()
+        marks = {"bos_token_id": start, "eos_token_id": end, "pad_token_id": end}
+        self.text = CLIPTextModel(CLIPTextConfig(vocab_size=vocabulary, **marks, **TEXT))
+        self.unet = UNet2DConditionModel(**UNET)
+
+    def forward(self, noisy: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        states = self.text(tokens).last_hidden_state
+        return self.unet(noisy, t, states, return_dict=False)[0]
+
+
+@torch.inference_mode()
+def encode_all(vae_folder: Path, images: np.ndarray, cache: Path) -> Tensor:
+    """Scaled latents (fp16) of every picture, every second one mirrored, kept in ``cache`` between runs.
+
+    A mirrored set is a set: nothing in a caption says left or right.
+    """
+    weights = (vae_folder / "diffusion_pytorch_model.safetensors").stat().st_mtime_ns
+    if cache.exists():
+        kept = torch.load(cache, weights_only=True)
+        if kept["weights"] == weights and len(kept["latents"]) == len(images):
+            return kept["latents"]
+    vae = AutoencoderKL.from_pretrained(vae_folder).eval()
+    parts = []
+    for start in range(0, len(images), 64):
+        x = to_input(images[start : start + 64])
+        x[1::2] = x[1::2].flip(-1)
+        parts.append((vae.encode(x).latent_dist.mean * vae.config.scaling_factor).half())
+        if start % 6400 == 0:
+            say(f"encoded {start} of {len(images)}")
+    latents = torch.cat(parts)
+    save_atomically({"weights": weights, "latents": latents}, cache)
+    return latents
+
+
+def draw_timesteps(generator: torch.Generator, count: int) -> Tensor:
+    """Stratified over the batch, so that every batch sees easy and hard noise levels; see NOISY_SHARE."""
+    u = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    quiet = 1 - NOISY_SHARE
+    u = torch.where(u < quiet, u / quiet * 0.5, 0.5 + (u - quiet) / NOISY_SHARE * 0.5)
+    return (u * 1000).long().clamp(0, 999)
+
+
+def train(renders: Path, model_folder: Path, minutes: float, seed: int = 0, resume: bool = True) -> dict[str, Any]:
+    """Train on the shards in ``renders`` and complete the diffusers folder that holds the autoencoder.
+
+    Args:
+        renders: folder of the shards; the checkpoint lies in its ``training`` folder.
+        model_folder: receives unet, text_encoder, tokenizer, scheduler and model_index.json beside ``vae``.
+        minutes: budget, earlier runs counted.
+
+    Returns the report: steps, pictures and the held-out loss.
+    """
+    images, scenes = load_shards(renders)
+    evaluation = held_out(images)
+    trainable, kept = np.flatnonzero(~evaluation), np.flatnonzero(evaluation)
+    latents = encode_all(model_folder / "vae", images, renders / "training" / "latents.pt")
+    tokenizer = build_tokenizer(model_folder / "tokenizer")
+    tokens = _tokenise(tokenizer, scenes)
+    null = torch.tensor(tokenizer("", padding="max_length", max_length=MAX_LENGTH)["input_ids"])
+
+    torch.manual_seed(seed)
+    net = TextToNoise(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
+    model = WithAverage(net, AVERAGE_DECAY)
+    optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01)
+    schedule = DDIMScheduler(**SCHEDULE)
+    say(f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters, {len(trainable)} pictures")
+
+    def loss_of(network: nn.Module, rows: np.ndarray, generator: torch.Generator, dropout: float) -> Tensor:
+        clean = latents[torch.from_numpy(rows)].float()
+        choice = torch.randint(tokens.shape[1], (len(rows),), generator=generator)
+        words = tokens[torch.from_numpy(rows), choice].long()
+        words[torch.rand(len(rows), generator=generator) < dropout] = null
+        noise = torch.randn(clean.shape, generator=generator)
+        t = draw_timesteps(generator, len(rows))[torch.randperm(len(rows), generator=generator)]
+        noisy = schedule.add_noise(clean, noise, t)
+        return F.mse_loss(network(noisy, t, words), noise)
+
+    def held_out_loss() -> float:
+        with torch.inference_mode():
+            generator = torch.Generator().manual_seed(1)
+            batches = [kept[i : i + 64] for i in range(0, min(len(kept), 512), 64)]
+            return float(np.mean([loss_of(model.average, b, generator, 0.0).item() for b in batches]))
+
+    def loss_at(step: int) -> Tensor:
+        model.update()
+        if step % 1000 == 0 and step:
+            say(f"held-out loss of the averaged weights {held_out_loss():.4f}")
+            _save(model, tokenizer, model_folder)
+        rows = np.random.default_rng((seed, step)).choice(trainable, BATCH)
+        return loss_of(net, rows, torch.Generator().manual_seed(seed * 1_000_003 + step), CAPTION_DROPOUT)
+
+    steps, seconds = train_for(
+        minutes,
+        model=model,
+        optimizer=optimizer,
+        loss_at=loss_at,
+        checkpoint=renders / "training" / "diffusion.pt",
+        signature={"unet": str(UNET), "text": str(TEXT), "seed": seed},
+        resume=resume,
+    )
+    _save(model, tokenizer, model_folder)
+    report = {
+        "pictures": len(trainable), "steps": steps, "batch_size": BATCH, "minutes": round(seconds / 60, 1),
+        "held_out_loss": round(held_out_loss(), 4),
+    }  # fmt: skip
+    say(str(report))
+    return report
+
+
+def _tokenise(tokenizer: Any, scenes: list[dict[str, Any]]) -> Tensor:
+    """Token ids of five captions of every picture: int16 [N, 5, MAX_LENGTH]."""
+    captions = [(captions_of(scene) * 5)[:5] for scene in scenes]
+    flat = [caption for five in captions for caption in five]
+    ids = tokenizer(flat, padding="max_length", max_length=MAX_LENGTH, truncation=True)["input_ids"]
+    return torch.tensor(ids, dtype=torch.int16).view(len(scenes), 5, MAX_LENGTH)
+
+
+def _save(model: WithAverage, tokenizer: Any, folder: Path) -> None:
+    """The averaged weights as an ordinary Stable Diffusion folder in fp16."""
+    average = copy.deepcopy(model.average).half().eval()
+    assert isinstance(average, TextToNoise)
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float16),
+        text_encoder=average.text, tokenizer=tokenizer, unet=average.unet, scheduler=DDIMScheduler(**SCHEDULE),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    fresh = folder.with_name(folder.name + ".new")
+    pipeline.save_pretrained(fresh, safe_serialization=True)
+    for part in ("unet", "text_encoder", "tokenizer", "scheduler"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+        (fresh / part).replace(folder / part)
+    index = json.loads((fresh / "model_index.json").read_text())
+    index.pop("_name_or_path", None)
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    shutil.rmtree(fresh)
