@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -126,7 +127,7 @@ class SmallClip(torch.nn.Module):
         try:
             clip = cls(json.loads((directory / CONFIG).read_text()))
             clip.model.load_state_dict(fp32(load_file(directory / WEIGHTS)))
-        except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        except (OSError, KeyError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"no usable CLIP in {directory}: {reason}") from error
         return clip.eval()

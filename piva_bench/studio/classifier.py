@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -110,7 +111,7 @@ class StudioClassifier(nn.Module):
             model = cls(config["heads"], config["widths"])
             model.load_state_dict({k: v.float() if v.is_floating_point() else v
                                    for k, v in load_file(directory / WEIGHTS).items()})  # fmt: skip
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
+        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"no usable attribute classifier in {directory}: {reason}") from error
         return model.eval()

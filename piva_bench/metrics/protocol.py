@@ -1,0 +1,141 @@
+"""What a metric, a score and a protocol are.
+
+A protocol is a named set of metrics with fixed models and preprocessing. It scores one edit at a time, from
+8-bit pictures and prompts alone, so that an aggregate can never depend on how the work was cut.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+Pixels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Undefined:
+    """The value of a metric that has none for this edit."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """What a metric is, for tables and people.
+
+    Attributes:
+        name: key in score files.
+        title: column head.
+        unit: of the stored value; empty where it has none.
+        direction: whether higher or lower is better, or neither.
+        scale: factor between the stored value and the one a table shows, as the field's tables have it.
+        group: "text", "identity", "colour" or "oracle" (needs the counterfactual).
+        description: definition, with the preprocessing.
+        headline: whether compact tables show it.
+    """
+
+    name: str
+    title: str
+    unit: str
+    direction: Literal["higher", "lower", "none"]
+    scale: float
+    group: Literal["text", "identity", "colour", "oracle"]
+    description: str
+    headline: bool = False
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One edit to be scored: all pictures uint8 [H, W, 3] of one size.
+
+    Attributes:
+        source: the picture that was edited.
+        edited: the result.
+        reference: the exact counterfactual, if the dataset has one.
+        mask: bool [H, W], True in the region to edit, if the dataset has one.
+        source_prompt: what the source shows.
+        target_prompt: what the result shall show.
+
+    Raises:
+        ValueError: shapes or types that do not fit together.
+    """
+
+    source: Pixels
+    edited: Pixels
+    reference: Pixels | None
+    mask: Mask | None
+    source_prompt: str
+    target_prompt: str
+
+    def __post_init__(self) -> None:
+        for name in ("source", "edited", "reference"):
+            picture = getattr(self, name)
+            if picture is None:
+                continue
+            if picture.dtype != np.uint8 or picture.shape != (*self.source.shape[:2], 3):
+                raise ValueError(f"{name} is {picture.dtype} {picture.shape}, source {self.source.shape}")
+        if self.mask is not None and (
+            self.mask.dtype != np.bool_ or self.mask.shape != self.source.shape[:2]
+        ):
+            raise ValueError(f"mask is {self.mask.dtype} {self.mask.shape}, source {self.source.shape}")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The metrics of one edit: every metric of the protocol has a value, or None and a reason."""
+
+    values: dict[str, float | None] = field(default_factory=dict)
+    undefined: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def collect(cls, results: Mapping[str, float | Undefined]) -> Scores:
+        """Sort results into values and reasons. A result that is not finite is undefined, too."""
+        scores = cls()
+        for name, result in results.items():
+            if not isinstance(result, Undefined) and not math.isfinite(result):
+                result = Undefined(f"the computation gave {result}")
+            if isinstance(result, Undefined):
+                scores.values[name], scores.undefined[name] = None, result.reason
+            else:
+                scores.values[name] = float(result)
+        return scores
+
+
+@runtime_checkable
+class MetricProtocol(Protocol):
+    """What stands behind an entry point of the group ``piva_bench.metrics``; a class called without
+    arguments.
+
+    Constructing it loads its models and raises ``ModelError`` where one is missing.
+    """
+
+    name: ClassVar[str]
+    descriptors: ClassVar[Mapping[str, MetricInfo]]
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over everything that changes a score: weights, preprocessing, definitions."""
+
+    def score(self, pair: Pair) -> Scores:
+        """All metrics of one edit."""
+
+
+def fingerprint(*parts: str | nn.Module) -> str:
+    """16 hexadecimal digits over texts and over the weights of modules, in order."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        if isinstance(part, str):
+            digest.update(f"text {part}\n".encode())
+            continue
+        for name, value in sorted(part.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
