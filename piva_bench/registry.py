@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
+import traceback
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -21,6 +22,17 @@ from piva_bench.errors import UnknownName, UserError
 
 def _describe(point: EntryPoint) -> str:
     return f"{point.value} (from {point.dist.name if point.dist else 'an unnamed distribution'})"
+
+
+def find_plugins(group: str) -> dict[str, list[EntryPoint]]:
+    """The entry points of a group by name; more than one under a name are rivals."""
+    points: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=group):
+        known = points.setdefault(point.name, [])
+        # One distribution can be found twice (an editable install seen from its own checkout).
+        if point.value not in {other.value for other in known}:
+            known.append(point)
+    return points
 
 
 @dataclass
@@ -41,13 +53,7 @@ class Registry:
 
     @cached_property
     def _points(self) -> dict[str, list[EntryPoint]]:
-        points: dict[str, list[EntryPoint]] = {}
-        for point in entry_points(group=self.group):
-            known = points.setdefault(point.name, [])
-            # One distribution can be found twice (an editable install seen from its own checkout).
-            if point.value not in {other.value for other in known}:
-                known.append(point)
-        return points
+        return find_plugins(self.group)
 
     def names(self) -> list[str]:
         """All registered names, sorted. Imports nothing."""
@@ -114,7 +120,14 @@ def _load_from_file(name: str) -> Any:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[module_name]
-        raise UserError(f"'{path_text}' cannot be imported: {type(error).__name__}: {error}") from error
+        lines = [
+            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
+        ]
+        place = f"line {lines[-1]}, " if lines else ""
+        cause = " ".join(str(error).split())
+        raise UserError(
+            f"'{path_text}' cannot be imported: {place}{type(error).__name__}: {cause}"
+        ) from error
     if not hasattr(module, attribute):
         raise UserError(f"'{path_text}' defines no {attribute}.")
     return getattr(module, attribute)

@@ -1,8 +1,53 @@
 """Set before torch is imported by any test: tests never reach a network and never fight over the cores."""
 
 import os
+import sys
+
+import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 for name in [name for name in os.environ if name.startswith("PIVA_BENCH_")]:
     del os.environ[name]  # a developer's own defaults must not reach the tests
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory):
+    """A miniature benchmark: model, dataset, methods, protocol. Read only."""
+    from tests.harness import make_bench
+
+    return make_bench(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture
+def tiny_profile(bench, monkeypatch):
+    """The embedded profile on the miniature, in this process."""
+    from piva_bench import profiles, registry
+
+    changes = {
+        "model": str(bench / "model"), "resolution": 32, "protocol": "pixels-v1", "method_defaults": {"steps": 2},
+    }  # fmt: skip
+    profile = profiles.PROFILES["embedded"].model_copy(update=changes)
+    monkeypatch.setitem(profiles.PROFILES, "embedded", profile)
+    monkeypatch.syspath_prepend(str(bench / "plugins"))
+    monkeypatch.setattr(registry.PROTOCOLS, "_points", registry.find_plugins(registry.PROTOCOLS.group))
+    return profile
+
+
+@pytest.fixture
+def cli(bench, tiny_profile, monkeypatch, capsys, tmp_path):
+    """Runs the command line in this process, in a fresh folder: ``cli("run", ...)`` gives (code, out, err)."""
+    from piva_bench.cli.app import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PIVA_BENCH_DATA_ROOT", str(bench / "data"))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["piva-bench", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_info:
+            main()
+        captured = capsys.readouterr()
+        return exit_info.value.code or 0, captured.out, captured.err
+
+    return run

@@ -1,0 +1,234 @@
+"""The local executor: takes the edits that are missing, batch by batch, and commits each batch as one."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from piva_bench.distillation.method import EditOutcome, EditTask, OnStep
+from piva_bench.errors import DataError, UserError
+from piva_bench.runs.pictures import make_task, to_pixels
+from piva_bench.runs.plan import Unit, Variant, make_batches
+from piva_bench.runs.record import Record, ScoreFile, Setup
+from piva_bench.runs.store import Edit, Store, encode_png
+
+if TYPE_CHECKING:
+    from piva_bench.diffusion.denoiser import Denoiser
+    from piva_bench.metrics.protocol import MetricInfo
+    from piva_bench.runs.scoring import Scorer
+
+
+class Watcher(Protocol):
+    """Somebody who follows a run: a progress bar, a log."""
+
+    def started(self, todo: int, headline: Sequence[MetricInfo]) -> None:
+        """So many edits are to be computed; ``headline`` are the metrics to show on the way."""
+
+    def batch_started(self, units: Sequence[Unit]) -> None:
+        """These edits are being computed."""
+
+    def step(self, fraction: float, scalars: Mapping[str, float]) -> None:
+        """The batch has come this far (0 to 1); ``scalars`` are batch means of the step."""
+
+    def committed(self, record: Record, scores: ScoreFile | None) -> None:
+        """This edit is stored, and scored unless it failed."""
+
+    def warn(self, line: str) -> None:
+        """Something the user should know."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What of a plan is still to be done.
+
+    Attributes:
+        missing: edits without a whole record.
+        retries: edits whose record says they failed; tried again, after the missing ones and in batches of
+            their own, so that they do not shift the batches of the others.
+        done: records that need nothing.
+    """
+
+    missing: list[Unit]
+    retries: list[Unit]
+    done: list[Record]
+
+    @property
+    def todo(self) -> int:
+        """Number of edits to compute."""
+        return len(self.missing) + len(self.retries)
+
+
+def find_work(units: Sequence[Unit], store: Store, overwrite: bool = False) -> Work:
+    """Compares a plan with the store."""
+    records = store.records()
+    work = Work([], [], [])
+    for unit in units:
+        record = records.get(unit.key)
+        if overwrite or record is None or not store.is_whole(record):
+            work.missing.append(unit)
+        elif record.status == "failed":
+            work.retries.append(unit)
+        else:
+            work.done.append(record)
+    return work
+
+
+class Executor:
+    """Computes edits on this machine.
+
+    Args:
+        store: opened for writing.
+        setup: what all records share.
+        denoiser: the model.
+        scorer: scores each edit as it comes in.
+        batch_size: most edits computed together.
+        watcher: told what happens.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        setup: Setup,
+        denoiser: Denoiser,
+        scorer: Scorer,
+        batch_size: int,
+        watcher: Watcher,
+    ) -> None:
+        self.store, self.setup, self.denoiser, self.scorer = store, setup, denoiser, scorer
+        self.batch_size, self.watcher = batch_size, watcher
+
+    def run(self, work: Work) -> list[Record]:
+        """Computes and stores everything that is to be done; returns the new records.
+
+        Raises:
+            UserError: results cannot be stored, or a method does not fit the model. What is stored stays.
+        """
+        records: list[Record] = []
+        for units in (work.missing, work.retries):
+            for batch in make_batches(units, self.batch_size):
+                records += self._run_batch(batch)
+        return records
+
+    def _run_batch(self, units: list[Unit]) -> list[Record]:
+        self.watcher.batch_started(units)
+        variant = units[0].variant
+        tasks: list[EditTask] = []
+        outcomes: dict[str, EditOutcome] = {}
+        for unit in units:
+            try:
+                tasks.append(make_task(unit.sample, variant.cls.card, self.setup.resolution))
+            except DataError as error:
+                outcomes[unit.sample.id] = EditOutcome(unit.sample.id, None, reason=str(error))
+        peak = PeakMemory(self.denoiser.device)
+        if tasks:
+            made = self._edit(variant, tasks, units[0].seed)
+            outcomes |= {outcome.sample_id: outcome for outcome in made}
+        megabytes = peak.megabytes()
+        edits = [self._finish(unit, outcomes[unit.sample.id], len(tasks), megabytes) for unit in units]
+        self.store.commit(edits)
+        for edit in edits:
+            self.watcher.committed(edit.record, self.scorer.score(edit.record))
+        return [edit.record for edit in edits]
+
+    def _edit(self, variant: Variant, tasks: list[EditTask], seed: int) -> list[EditOutcome]:
+        """A batch's outcomes. If the method breaks, each edit is tried alone, to find the culprit."""
+        try:
+            return self._call(variant, tasks, seed)
+        except UserError:
+            raise
+        except Exception as error:
+            if len(tasks) == 1:
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+                return [EditOutcome(tasks[0].sample_id, None, reason=reason)]
+            self.watcher.warn(
+                f"{variant.name} broke on {len(tasks)} edits ({type(error).__name__}): trying them one by one"
+            )
+            return [outcome for task in tasks for outcome in self._edit(variant, [task], seed)]
+
+    def _call(self, variant: Variant, tasks: list[EditTask], seed: int) -> list[EditOutcome]:
+        steps = getattr(variant.params, "steps", None)
+
+        def on_step(index: int, scalars: Mapping[str, float]) -> None:
+            self.watcher.step((index + 1) / steps if steps else 0.0, scalars)
+
+        outcomes, seconds = timed_edit(variant, tasks, self.denoiser, seed, on_step)
+        if [outcome.sample_id for outcome in outcomes] != [task.sample_id for task in tasks]:
+            raise UserError(
+                f"Method {variant.name} did not return one outcome per edit in order: mend its edit()."
+            )
+        return [replace(outcome, seconds=seconds / len(tasks)) for outcome in outcomes]
+
+    def _fault(self, outcome: EditOutcome) -> str | None:
+        """Why an outcome is no result; None if it is one."""
+        if outcome.image is None:
+            return outcome.reason or "the method returned no picture and no reason"
+        expected = (3, self.setup.resolution, self.setup.resolution)
+        if tuple(outcome.image.shape) != expected:
+            return f"the picture has the shape {tuple(outcome.image.shape)}, not {expected}"
+        if not bool(torch.isfinite(outcome.image).all()):
+            return "the picture holds values that are not finite"
+        return None
+
+    def _finish(self, unit: Unit, outcome: EditOutcome, batch_size: int, megabytes: float | None) -> Edit:
+        png, sha = None, None
+        reason = self._fault(outcome)
+        if outcome.image is not None and reason is None:
+            png, sha = encode_png(to_pixels(outcome.image))
+        record = Record(
+            **self.setup.model_dump(),
+            key=unit.key,
+            status="failed" if reason else "ok",
+            reason=reason,
+            sample_id=unit.sample.id,
+            edit_type=unit.sample.edit_type,
+            tags=dict(unit.sample.tags),
+            method=unit.variant.name,
+            method_version=unit.variant.version,
+            method_source=unit.variant.source_hash,
+            params=unit.variant.params_dict(),
+            seed=unit.seed,
+            device=str(self.denoiser.device),
+            image_sha=sha,
+            unet_evaluations=outcome.unet_evaluations,
+            training_evaluations=outcome.training_evaluations,
+            seconds=round(outcome.seconds, 6),
+            peak_memory_mb=megabytes,
+            batch_size=max(batch_size, 1),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        return Edit(record, png, outcome.trace)
+
+
+def timed_edit(
+    variant: Variant, tasks: list[EditTask], denoiser: Denoiser, seed: int, on_step: OnStep | None = None
+) -> tuple[list[EditOutcome], float]:
+    """Edits a batch; outcomes and seconds. One clock for all methods, read when the device has finished."""
+    start = time.perf_counter()
+    outcomes = variant.cls(variant.params).edit(tasks, denoiser, seed, on_step=on_step)
+    if denoiser.device.type == "cuda":
+        torch.cuda.synchronize(denoiser.device)
+    return outcomes, time.perf_counter() - start
+
+
+class PeakMemory:
+    """Highest memory in use: of the GPU since this object was made, else of the process since it started."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def megabytes(self) -> float:
+        """In MB (10^6 bytes)."""
+        if self._device.type == "cuda":
+            return round(torch.cuda.max_memory_allocated(self._device) / 1e6, 1)
+        # Linux counts in kibibytes, macOS in bytes.
+        unit = 1 if sys.platform == "darwin" else 1024
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)

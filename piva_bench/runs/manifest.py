@@ -1,0 +1,183 @@
+"""The manifest: how the records of an output directory came about, and what keeps them comparable."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from piva_bench import __version__
+from piva_bench.errors import DataError, UserError
+from piva_bench.runs.record import Setup
+
+if TYPE_CHECKING:
+    from piva_bench.runs.request import Prepared
+    from piva_bench.runs.store import Store
+
+FILE = "manifest.json"
+# What pixels and scores rest on.
+_PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "open_clip_torch",
+    "numpy",
+    "pillow",
+    "scikit-image",
+)
+
+
+class Manifest:
+    """``manifest.json`` of an output directory: its setup, and one entry per run that computed something.
+
+    Args:
+        root: the output directory.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / FILE
+        self._content: dict[str, Any] = {}
+        if self.path.is_file():
+            try:
+                self._content = json.loads(self.path.read_bytes())
+                self.setup = Setup.model_validate(self._content["setup"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f"{self.path} is torn or no manifest: remove it (records stay valid) and run again."
+                ) from error
+
+    def __bool__(self) -> bool:
+        return bool(self._content)
+
+    @property
+    def data_root(self) -> Path | None:
+        """Where the dataset was read from; None for the embedded copy."""
+        root = self._content.get("data_root")
+        return Path(root) if root else None
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        """The profile as it was."""
+        return self._content["profile"]
+
+    def check(self, setup: Setup) -> None:
+        """Refuses to mix unlike records in one directory.
+
+        Raises:
+            UserError: names what differs.
+        """
+        if not self:
+            return
+        here, there = setup.identity(), self.setup.identity()
+        differing = [f"{name} {there[name]}, now {here[name]}" for name in here if here[name] != there[name]]
+        if differing:
+            raise UserError(
+                f"{self.path.parent} holds results of another set-up ({'; '.join(differing)}): "
+                "give another --output-dir."
+            )
+
+    def begin(self, prepared: Prepared, command: list[str]) -> None:
+        """Notes a run that starts."""
+        request = prepared.request
+        self._content |= {
+            "schema_version": 1,
+            "setup": prepared.setup.model_dump(),
+            "profile": prepared.profile.model_dump(),
+            "dataset": prepared.dataset.card.model_dump(mode="json"),
+            "data_root": str(request.data_root.resolve()) if request.data_root else None,
+        }
+        variants = [
+            {
+                "requested": variant.requested,
+                "method": variant.name,
+                "version": variant.version,
+                "params": variant.params_dict(),
+            }
+            for variant in prepared.variants
+        ]
+        self._content.setdefault("runs", []).append(
+            {
+                "command": command,
+                "started": _now(),
+                "finished": None,
+                "variants": variants,
+                "params_given": request.params,
+                "seeds": list(request.seeds),
+                "samples": len(prepared.samples),
+                "device": prepared.device,
+                "batch_size": request.batch_size,
+                "environment": environment(),
+            }
+        )
+
+    def end(self, **counts: Any) -> None:
+        """Notes that the run begun last has finished, with its counts."""
+        self._content["runs"][-1] |= {"finished": _now(), **counts}
+
+    def save(self, store: Store) -> None:
+        """Writes the manifest."""
+        store.save_json(FILE, self._content)
+
+
+def environment() -> dict[str, Any]:
+    """The machine and the software a run stands on."""
+    import torch
+
+    return {
+        "piva_bench": __version__,
+        "revision": _git_revision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _git_revision() -> str | None:
+    """Commit of the checkout this package runs from, "+" added if it was changed; None if installed."""
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        commands = (
+            ["rev-parse", "HEAD"],
+            ["status", "--porcelain", "--untracked-files=no", "piva_bench", "methods"],
+        )
+        head, changes = (
+            subprocess.run(
+                ["git", "-C", str(checkout), *command], capture_output=True, text=True, check=True, timeout=20
+            ).stdout.strip()
+            for command in commands
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head + ("+" if changes else "")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

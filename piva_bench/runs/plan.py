@@ -1,0 +1,164 @@
+"""The plan: which edits a run consists of, each under its content key."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from piva_bench.errors import UnknownName, UserError
+from piva_bench.registry import METHODS
+from piva_bench.runs.record import Setup, unit_key
+
+if TYPE_CHECKING:
+    from piva_bench.data.sample import Sample
+    from piva_bench.distillation.method import EditMethod, MethodParams
+    from piva_bench.profiles import Profile
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method at certain parameters, under its canonical name.
+
+    Attributes:
+        requested: the name the user gave.
+        name: canonical name, which records carry (Piva without its regulariser is "dds").
+        version: of the canonical method's card.
+        source_hash: of the method's file if it was given as a file.
+        cls: the canonical method's class.
+        params: its parameters, all of them.
+    """
+
+    requested: str
+    name: str
+    version: str
+    source_hash: str | None
+    cls: type[EditMethod]
+    params: MethodParams
+
+    def params_dict(self) -> dict[str, Any]:
+        """The parameters as plain JSON values."""
+        return self.params.model_dump(mode="json")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One edit to be made: sample x method x parameters x seed."""
+
+    key: str
+    sample: Sample
+    variant: Variant
+    seed: int
+
+
+def resolve_variants(methods: Sequence[str], given: Mapping[str, Any], profile: Profile) -> list[Variant]:
+    """Methods with their parameters: the user's, else the profile's, else the method's own defaults.
+
+    A parameter goes to every method that has it; one that no method has is an error.
+
+    Args:
+        methods: names or ``path/to/file.py:Class``.
+        given: parameters by name.
+        profile: supplies ``method_defaults``.
+
+    Raises:
+        UnknownName: of a method or a parameter.
+        UserError: a value of the wrong type or out of its bounds.
+    """
+    classes = [(name, METHODS.load(name)) for name in dict.fromkeys(methods)]
+    known = {field for _, cls in classes for field in cls.Params.model_fields}
+    for parameter in given:
+        if parameter not in known:
+            owner = f" of {' or '.join(methods)}"
+            raise UnknownName(f"parameter{owner}", parameter, known, "See `piva-bench describe method`.")
+    return [_variant(name, cls, given, profile) for name, cls in classes]
+
+
+def _variant(requested: str, cls: type[EditMethod], given: Mapping[str, Any], profile: Profile) -> Variant:
+    fields = set(cls.Params.model_fields)
+    values = profile.defaults_for(fields) | {name: given[name] for name in given if name in fields}
+    try:
+        params = cls.Params(**values)
+    except ValidationError as error:
+        raise UserError(f"Method {requested}: {_first_fault(error)}") from error
+    source_hash = METHODS.source_hash(requested)
+    if source_hash is not None and cls.card.name in METHODS.names():
+        raise UserError(
+            f"The method in {requested} calls itself '{cls.card.name}', as an installed one does: "
+            "give its card another name."
+        )
+    name, params = cls.canonical(params)
+    if name != cls.card.name:
+        # The canonical twin is an installed method; a file's own hash does not decide its pixels.
+        cls, source_hash = METHODS.load(name), None
+    return Variant(requested, name, cls.card.version, source_hash, cls, params)
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    message = fault["msg"].removeprefix("Value error, ")
+    if not fault["loc"]:
+        return message
+    return f"{'.'.join(map(str, fault['loc']))}={fault['input']!r}: {message[:1].lower()}{message[1:]}"
+
+
+def select_samples(
+    samples: Sequence[Sample], ids: Sequence[str] = (), limit: int | None = None
+) -> list[Sample]:
+    """The samples of a run, in the dataset's order.
+
+    Args:
+        samples: the whole dataset.
+        ids: if given, only these.
+        limit: if given, this many, spread over the edit types. A larger limit adds to a smaller one's.
+
+    Raises:
+        UnknownName: an id that does not exist.
+    """
+    if ids:
+        by_id = {sample.id: sample for sample in samples}
+        for wanted in ids:
+            if wanted not in by_id:
+                raise UnknownName("sample", wanted, by_id)
+        samples = [sample for sample in samples if sample.id in set(ids)]
+    if limit is None or limit >= len(samples):
+        return list(samples)
+    by_type = defaultdict(list)
+    for sample in samples:
+        by_type[sample.edit_type].append(sample)
+    rounds = zip_longest(*by_type.values())
+    chosen = {sample.id for sample in [s for one in rounds for s in one if s is not None][:limit]}
+    return [sample for sample in samples if sample.id in chosen]
+
+
+def make_units(
+    setup: Setup, variants: Iterable[Variant], samples: Sequence[Sample], seeds: Sequence[int]
+) -> list[Unit]:
+    """The edits of a run, method by method; edits that are one under their canonical name appear once."""
+    units: dict[str, Unit] = {}
+    for variant in variants:
+        for seed in seeds:
+            for sample in samples:
+                key = unit_key(
+                    setup,
+                    method=variant.name,
+                    method_version=variant.version,
+                    method_source=variant.source_hash,
+                    params=variant.params_dict(),
+                    sample_id=sample.id,
+                    seed=seed,
+                )
+                units.setdefault(key, Unit(key, sample, variant, seed))
+    return list(units.values())
+
+
+def make_batches(units: Iterable[Unit], size: int) -> list[list[Unit]]:
+    """Batches of at most ``size`` edits that share method, parameters and seed, in plan order."""
+    groups = defaultdict(list)
+    for unit in units:
+        groups[id(unit.variant), unit.seed].append(unit)
+    return [group[i : i + size] for group in groups.values() for i in range(0, len(group), size)]

@@ -1,0 +1,157 @@
+"""What a user asks for, and what it comes to: profile, dataset, methods, model, units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from piva_bench.errors import ModelError, UserError
+from piva_bench.profiles import Profile, get_profile, resolve_model
+from piva_bench.registry import DATASETS
+from piva_bench.runs.plan import Unit, Variant, make_units, resolve_variants, select_samples
+from piva_bench.runs.record import Setup
+
+if TYPE_CHECKING:
+    from piva_bench.data.dataset import Dataset
+    from piva_bench.data.sample import Sample
+    from piva_bench.diffusion.denoiser import Denoiser
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+DEFAULT_BATCH_SIZE = 16
+
+
+class RunRequest(BaseModel):
+    """A run as asked for: the options of ``piva-bench run``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    methods: tuple[str, ...] = Field(min_length=1)
+    dataset: str
+    profile: str = "embedded"
+    params: dict[str, Any] = Field(default_factory=dict)
+    samples: tuple[str, ...] = ()
+    limit: int | None = Field(default=None, ge=1)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    model: str | None = None
+    data_root: Path | None = None
+    output_dir: Path | None = None
+    overwrite: bool = False
+    device: str = "auto"
+    dtype: Dtype = "float32"
+    batch_size: int = Field(default=DEFAULT_BATCH_SIZE, ge=1)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request with everything looked up that can be without loading the model."""
+
+    request: RunRequest
+    profile: Profile
+    dataset: Dataset
+    samples: list[Sample]
+    variants: list[Variant]
+    model_path: Path
+    device: str
+    setup: Setup
+    units: list[Unit]
+    output_dir: Path
+
+    def samples_by_id(self) -> dict[str, Sample]:
+        """All samples of the dataset, not only the chosen ones."""
+        return {sample.id: sample for sample in self.dataset.samples}
+
+    def load_denoiser(self) -> Denoiser:
+        """Loads the model; takes seconds.
+
+        Raises:
+            ModelError: the folder is incomplete, torn or unsuitable.
+        """
+        import torch
+
+        from piva_bench.diffusion.denoiser import Denoiser
+
+        return Denoiser.from_pretrained(
+            self.model_path, device=self.device, dtype=getattr(torch, self.request.dtype)
+        )
+
+
+def open_dataset(name: str, profile: Profile, data_root: Path | None) -> Dataset:
+    """Opens a registered dataset.
+
+    Raises:
+        UnknownName: no such dataset.
+        DataError: it is missing or torn.
+    """
+    return DATASETS.load(name)(profile, data_root)
+
+
+def prepare(request: RunRequest) -> Prepared:
+    """Looks everything up and lays out the edits.
+
+    Raises:
+        UserError: an unknown name, a parameter out of bounds, a missing dataset, model or device.
+    """
+    profile = get_profile(request.profile)
+    variants = resolve_variants(request.methods, request.params, profile)
+    dataset = open_dataset(request.dataset, profile, request.data_root)
+    samples = select_samples(dataset.samples, request.samples, request.limit)
+    device = resolve_device(request.device)
+    model_path = resolve_model(request.model or profile.model)
+    setup = Setup(
+        profile=profile.name,
+        dataset=request.dataset,
+        dataset_revision=dataset.revision,
+        model=request.model or profile.model,
+        model_fingerprint=model_fingerprint(model_path),
+        resolution=profile.resolution,
+        dtype=request.dtype,
+    )
+    return Prepared(
+        request=request,
+        profile=profile,
+        dataset=dataset,
+        samples=samples,
+        variants=variants,
+        model_path=model_path,
+        device=device,
+        setup=setup,
+        units=make_units(setup, variants, samples, request.seeds),
+        output_dir=request.output_dir or Path("results/runs") / f"{profile.name}-{request.dataset}",
+    )
+
+
+def resolve_device(device: str) -> str:
+    """The torch device behind ``auto`` (CUDA where there is one) or a device name.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise UserError(f"There is no device '{device}' here: give --device cpu or auto.") from error
+    return device
+
+
+def model_fingerprint(path: Path) -> str:
+    """Fingerprint of a diffusers folder, without loading it.
+
+    Raises:
+        ModelError: the folder is not complete.
+    """
+    from piva_bench.diffusion.checkpoint import fingerprint
+
+    try:
+        return fingerprint(path)
+    except OSError as error:
+        raise ModelError(
+            f"{path} is no complete diffusers folder: {error.filename} cannot be read."
+        ) from error

@@ -1,0 +1,118 @@
+import itertools
+from pathlib import Path
+
+import pytest
+
+from piva_bench.data.sample import Sample
+from piva_bench.errors import UnknownName, UserError
+from piva_bench.profiles import Profile
+from piva_bench.runs.plan import make_batches, make_units, resolve_variants, select_samples
+from piva_bench.runs.record import Setup
+
+PROFILE = Profile(
+    name="p", title="", model="m", resolution=8, protocol="x", method_defaults={"steps": 100, "no_such": 1}
+)
+SETUP = Setup(
+    profile="p",
+    dataset="d",
+    dataset_revision="r",
+    model="m",
+    model_fingerprint="f",
+    resolution=8,
+    dtype="float32",
+)
+
+
+def sample(name, edit_type="0_random"):
+    return Sample(name, Path(name), "a", "b", "", edit_type)
+
+
+SAMPLES = [sample(f"s{i}", f"{i // 5}_type") for i in range(20)]
+
+
+def test_user_beats_profile_beats_method():
+    (piva,) = resolve_variants(["piva"], {"preservation_weight": 0.7}, PROFILE)
+    assert piva.params_dict()["preservation_weight"] == 0.7
+    assert piva.params_dict()["steps"] == 100
+    (piva,) = resolve_variants(["piva"], {"steps": 7}, PROFILE)
+    assert piva.params_dict()["steps"] == 7
+
+
+def test_a_parameter_goes_to_the_methods_that_have_it():
+    piva, dds, identity = resolve_variants(["piva", "dds", "identity"], {"preservation_weight": 0.5}, PROFILE)
+    assert piva.params_dict()["preservation_weight"] == 0.5
+    assert "preservation_weight" not in dds.params_dict()
+    assert identity.params_dict() == {}
+
+
+@pytest.mark.parametrize(
+    ("methods", "given", "message"),
+    [
+        (["pvia"], {}, "Unknown method 'pvia'. Did you mean piva"),
+        (["piva"], {"preservation_wieght": 1}, "Did you mean preservation_weight"),
+        (["identity"], {"steps": 1}, "Unknown parameter of identity 'steps'"),
+        (
+            ["piva"],
+            {"preservation_weight": -1},
+            "preservation_weight=-1: input should be greater than or equal to 0",
+        ),
+        (["piva"], {"steps": "many"}, "steps='many': input should be a valid integer"),
+        (["piva"], {"guidance_scale": float("nan")}, "guidance_scale=nan"),
+        (["piva"], {"t_min": 900, "t_max": 100}, r"t_min \(900\) is above t_max \(100\)"),
+    ],
+)
+def test_mistakes_are_one_line_that_helps(methods, given, message):
+    with pytest.raises(UserError, match=message) as error:
+        resolve_variants(methods, given, PROFILE)
+    assert "\n" not in str(error.value)
+
+
+def test_piva_without_its_regulariser_is_stored_as_dds():
+    piva, dds = resolve_variants(["piva", "dds"], {"preservation_weight": 0}, PROFILE)
+    assert (piva.requested, piva.name, piva.cls) == ("piva", "dds", dds.cls)
+    units = make_units(SETUP, [piva, dds], SAMPLES, [0])
+    assert len(units) == len(SAMPLES)
+
+
+def test_a_method_in_a_file_is_keyed_by_its_text(bench, tmp_path):
+    copy = tmp_path / "odd.py"
+    copy.write_text((bench / "odd.py").read_text())
+
+    def key():
+        return make_units(SETUP, resolve_variants([f"{copy}:Invert"], {"steps": 3}, PROFILE), SAMPLES, [0])[
+            0
+        ].key
+
+    before = key()
+    assert key() == before
+    copy.write_text(copy.read_text() + "\n# changed\n")
+    assert key() != before
+
+
+def test_a_method_in_a_file_must_not_pose_as_an_installed_one(bench):
+    with pytest.raises(UserError, match="calls itself 'dds'"):
+        resolve_variants([f"{bench / 'odd.py'}:CallsItselfDDS"], {"steps": 3}, PROFILE)
+
+
+def test_limits_are_spread_over_edit_types_and_nested():
+    chosen = [select_samples(SAMPLES, limit=n) for n in range(1, 21)]
+    assert {s.edit_type for s in chosen[3]} == {s.edit_type for s in SAMPLES}
+    for smaller, larger in itertools.pairwise(chosen):
+        assert {s.id for s in smaller} < {s.id for s in larger}
+    assert [s.id for s in chosen[-1]] == [s.id for s in SAMPLES]
+    assert select_samples(SAMPLES, limit=99) == SAMPLES
+
+
+def test_samples_by_id():
+    assert [s.id for s in select_samples(SAMPLES, ["s7", "s2"])] == ["s2", "s7"]
+    with pytest.raises(UnknownName, match="Unknown sample 's77'. Did you mean s7"):
+        select_samples(SAMPLES, ["s77"])
+
+
+def test_batches_never_mix_parameters_or_seeds():
+    variants = resolve_variants(["piva", "dds"], {}, PROFILE)
+    units = make_units(SETUP, variants, SAMPLES, [0, 1])
+    batches = make_batches(units, 16)
+    assert [unit for batch in batches for unit in batch] == units
+    assert [len(batch) for batch in batches] == [16, 4] * 4
+    assert all(len({(unit.variant.name, unit.seed) for unit in batch}) == 1 for batch in batches)
