@@ -29,13 +29,9 @@ anything = st.recursive(
     max_leaves=8,
 )
 masks = st.lists(st.integers(-2, 300) | st.sampled_from([10**30, 255, 256, 1.0, None, "3"]), max_size=6)
-mutations = st.lists(
-    st.tuples(
-        st.sampled_from([*ENTRY, "tags", "extra"]), st.just("drop") | st.tuples(anything | text | masks)
-    ),
-    min_size=1,
-    max_size=3,
-)
+changes = st.just("drop") | st.tuples(anything | text | masks)
+mutation = st.tuples(st.sampled_from([*ENTRY, "tags", "extra"]), changes)
+mutants = st.lists(mutation, min_size=1, max_size=3).map(lambda drawn: mutate(ENTRY, drawn))
 
 
 def mutate(entry, changes):
@@ -55,7 +51,7 @@ def check(error: DataError) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(key=text, entry=mutations.map(lambda changes: mutate(ENTRY, changes)) | anything)
+@given(key=text, entry=mutants | anything)
 def test_mutated_entries(key, entry):
     base = Path("/data/pie")
     try:
@@ -75,9 +71,7 @@ def test_mutated_entries(key, entry):
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_mutated_files(tmp_path, data):
-    entries = data.draw(
-        st.dictionaries(text, mutations.map(lambda changes: mutate(ENTRY, changes)), max_size=3)
-    )
+    entries = data.draw(st.dictionaries(text, mutants, max_size=3))
     raw = json.dumps(entries).encode()
     if data.draw(st.booleans()):  # tear it or overwrite a stretch of it
         cut = data.draw(st.integers(0, len(raw)))
