@@ -156,7 +156,7 @@ def test_a_torn_record_and_a_torn_picture_are_computed_again(do, tmp_path):
 
 
 def test_missing_scores_are_made_good(do, tmp_path):
-    first, log = do("Invert")
+    first, _ = do("Invert")
     path = tmp_path / "out" / "scores" / "pixels-v1" / f"{first.records[0].key}.json"
     before = path.read_bytes()
     path.unlink()
