@@ -3,9 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.distillation.method import EditTask
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -82,3 +86,30 @@ def make_tokenizer(folder: Path) -> CLIPTokenizer:
         vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=77,
         bos_token=START, eos_token=END, pad_token=END, unk_token=END,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny model."""
+    return make_tiny_sd(tmp_path_factory.mktemp("tiny") / "sd")
+
+
+@pytest.fixture(scope="session")
+def denoiser(tiny_sd: Path) -> Denoiser:
+    """The tiny model, loaded."""
+    return Denoiser.from_pretrained(tiny_sd)
+
+
+def make_tasks(count: int, *, seed: int = 0) -> list[EditTask]:
+    """Edits of random 32 px pictures; each has prompts of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    words = ["cup", "boat", "lamp", "drum", "vase"]
+    return [
+        EditTask(
+            f"sample-{index}",
+            torch.rand(3, 32, 32, generator=generator) * 2 - 1,
+            source_prompt=f"a red {words[index % len(words)]}",
+            target_prompt=f"a blue {words[index % len(words)]} on grass",
+        )
+        for index in range(count)
+    ]

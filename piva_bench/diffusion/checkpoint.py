@@ -37,12 +37,8 @@ def load_parts(path: Path, device: torch.device, dtype: torch.dtype) -> dict[str
         parts: dict[str, Any] = {
             name: _load_network(network, path / name, dtype).to(device) for name, network in NETWORKS.items()
         }
-    parts["tokenizer"] = _read(
-        path / "tokenizer", lambda: CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
-    )
-    scheduler = _read(
-        path / "scheduler", lambda: DDPMScheduler.from_pretrained(path / "scheduler", local_files_only=True)
-    )
+    parts["tokenizer"] = _load_tokenizer(path / "tokenizer")
+    scheduler = _load_schedule(path / "scheduler")
     parts["alphas_cumprod"] = scheduler.alphas_cumprod
     parts["prediction_type"] = scheduler.config.prediction_type
     _check_fit(path, parts)
@@ -86,6 +82,25 @@ def _load_network(network: Any, folder: Path, dtype: torch.dtype) -> torch.nn.Mo
     return model
 
 
+def _load_tokenizer(folder: Path) -> CLIPTokenizer:
+    # Without its files transformers makes an empty tokenizer and says nothing.
+    if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
+        raise ModelError(
+            f"{folder} holds neither tokenizer.json nor vocab.json; fetch or save the model again."
+        )
+    return _read(folder, lambda: CLIPTokenizer.from_pretrained(folder, local_files_only=True))
+
+
+def _load_schedule(folder: Path) -> DDPMScheduler:
+    """The noise schedule, whichever of diffusers' samplers the folder names: they share its configuration."""
+    config = _read(folder, lambda: DDPMScheduler.load_config(folder, local_files_only=True))
+    if "beta_schedule" not in config:
+        raise ModelError(
+            f"{folder} holds no diffusion schedule with betas (flow matching?); use a diffusion model."
+        )
+    return _read(folder, lambda: DDPMScheduler.from_config(config))
+
+
 @contextmanager
 def _without_progress_bars() -> Iterator[None]:
     """The transformers library draws one for every model it loads, into the middle of our output."""
@@ -121,6 +136,9 @@ def _check_fit(path: Path, parts: dict[str, Any]) -> None:
             f"{path}: the UNet takes {unet.config.in_channels} channels, the autoencoder makes "
             f"{vae.config.latent_channels}; this is not a text-to-image model."
         )
+    words, known = len(parts["tokenizer"]), text_encoder.config.vocab_size
+    if words > known:
+        raise ModelError(f"{path}: the tokenizer has {words} words, the text encoder knows {known}.")
     if unet.config.cross_attention_dim != text_encoder.config.hidden_size:
         raise ModelError(
             f"{path}: the UNet reads embeddings of width {unet.config.cross_attention_dim}, the text "

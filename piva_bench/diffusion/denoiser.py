@@ -105,15 +105,14 @@ class Denoiser:
     @torch.inference_mode(False)
     @torch.no_grad()
     def _encode_prompt(self, prompt: str) -> Tensor:
+        config = self.text_encoder.config
+        # Some tokenizers are saved without their length.
+        length = min(self.tokenizer.model_max_length, config.max_position_embeddings)
         tokens = self.tokenizer(
-            prompt, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True,
-            return_tensors="pt",
-        )  # fmt: skip
-        mask = tokens.attention_mask.to(self.device)
-        uses_mask = getattr(self.text_encoder.config, "use_attention_mask", False)
-        return self.text_encoder(
-            tokens.input_ids.to(self.device), attention_mask=mask if uses_mask else None
-        )[0][0]
+            prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        ).to(self.device)
+        mask = tokens.attention_mask if getattr(config, "use_attention_mask", False) else None
+        return self.text_encoder(tokens.input_ids, attention_mask=mask)[0][0]
 
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
@@ -124,8 +123,8 @@ class Denoiser:
         Raises:
             ModelError: if the pictures are not RGB or their sides do not suit the networks.
         """
-        height, width = images.shape[-2:]
-        if images.ndim != 4 or images.shape[1] != 3 or height % self._factor or width % self._factor:
+        suits = images.ndim == 4 and images.shape[1] == 3
+        if not suits or images.shape[2] % self._factor or images.shape[3] % self._factor:
             raise ModelError(
                 f"The model {self.path.name} takes RGB pictures whose sides are multiples of {self._factor}, "
                 f"not {'x'.join(map(str, images.shape[1:]))}; it was trained at {self.resolution}."

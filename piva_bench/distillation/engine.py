@@ -16,7 +16,7 @@ from piva_bench.distillation.adapters import AdapterTrainer
 from piva_bench.distillation.latents import LatentImages
 from piva_bench.distillation.method import EditOutcome, EditTask, OnStep
 from piva_bench.distillation.noise import BatchNoise
-from piva_bench.distillation.rule import AdapterParams, DistillationMethod, Draw, Step
+from piva_bench.distillation.rule import AdapterParams, AdapterSpec, DistillationMethod, Draw, Step
 from piva_bench.distillation.scores import Scorer
 from piva_bench.errors import UserError
 
@@ -46,6 +46,8 @@ def distill(
         run.warm_up()
         for index in range(rule.params.steps):
             scalars = run.step(index)
+            if not run.alive.any():
+                break
             if on_step is not None:
                 on_step(index, run.means(scalars))
         images = denoiser.decode_latents(run.edit.latents).cpu()
@@ -125,7 +127,7 @@ class _Run:
         noisy, noisy_source = alpha * latents + sigma * noise, alpha * self.source + sigma * noise
         return Draw(noise, t, alpha, sigma, noisy, noisy_source)
 
-    def _train(self, index: int, purpose: str, specs: Sequence) -> Tensor:
+    def _train(self, index: int, purpose: str, specs: Sequence[AdapterSpec]) -> Tensor:
         assert self.adapters is not None
         self.training_evaluations += len(specs)
         return self.adapters.train(index, {"source": self.source, "edit": self.edit.latents}, specs, purpose)
@@ -139,32 +141,35 @@ class _Run:
         return {name: float(values[self.alive].mean()) for name, values in scalars.items()}
 
     def outcomes(self, images: Tensor, seconds: float) -> list[EditOutcome]:
-        """What became of every task."""
-        names = self.trace[0]
-        traces = {name: torch.stack([scalars[name] for scalars in self.trace]).T.tolist() for name in names}
-        outcomes = []
-        for row, (task, failed_at, image) in enumerate(
-            zip(self.batch, self.failed_at.tolist(), images, strict=True)
-        ):
-            reason = None
-            if failed_at >= 0:
-                reason = (
-                    f"diverged at step {failed_at}: the latents or their gradient are not finite or too large"
-                )
-            elif not image.isfinite().all():
-                reason = "the autoencoder's output is not finite"
-            outcomes.append(
-                EditOutcome(
-                    task.sample_id,
-                    image if reason is None else None,
-                    reason,
-                    unet_evaluations=self.evaluations + self.training_evaluations,
-                    seconds=seconds,
-                    trace={name: rows[row] for name, rows in traces.items()},
-                    training_evaluations=self.training_evaluations,
-                )
+        """What became of every task, given the decoded pictures."""
+        steps = [{name: values.tolist() for name, values in scalars.items()} for scalars in self.trace]
+        failures = self.failed_at.tolist()
+        return [
+            EditOutcome(
+                task.sample_id,
+                None if (reason := _reason(failures[row], images[row])) else images[row],
+                reason,
+                unet_evaluations=self.evaluations + self.training_evaluations,
+                seconds=seconds,
+                # What came after a failure means nothing.
+                trace={
+                    name: [
+                        scalars[name][row]
+                        for scalars in steps[: failures[row] if failures[row] >= 0 else None]
+                    ]
+                    for name in steps[0]
+                },
+                training_evaluations=self.training_evaluations,
             )
-        return outcomes
+            for row, task in enumerate(self.batch)
+        ]
+
+
+def _reason(failed_at: int, image: Tensor) -> str | None:
+    """Why an edit failed, or None if it did not."""
+    if failed_at >= 0:
+        return f"diverged at step {failed_at}: the latents or their gradient are too large or not finite"
+    return None if image.isfinite().all() else "the autoencoder's output is not finite"
 
 
 def _rms(values: Tensor) -> Tensor:

@@ -1,0 +1,174 @@
+"""Batched adapter training, and the whole of Piva, against one picture at a time with peft and AdamW."""
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from methods.piva import Piva
+from piva_bench.distillation.adapters import AdapterTrainer
+from piva_bench.distillation.noise import BatchNoise, noise, timestep, uniform
+from piva_bench.distillation.rule import AdapterSpec
+from tests.peft_reference import copy_weights, flat, parameters, peft_unet
+from tests.tiny_sd import make_tasks
+
+SPECS = (AdapterSpec("psi", "source", "source"), AdapterSpec("phi", "edit", "target"))
+PARAMS = Piva.Params(lora_rank=2, lora_learning_rate=0.01, prompt_dropout=0.5)
+
+
+@pytest.fixture
+def scheduler(tiny_sd):
+    return DDPMScheduler.from_pretrained(tiny_sd / "scheduler")
+
+
+def embeddings(denoiser, tasks):
+    return {
+        "source": denoiser.encode_prompts([task.source_prompt for task in tasks]),
+        "target": denoiser.encode_prompts([task.target_prompt for task in tasks]),
+        "null": denoiser.encode_prompts([""] * len(tasks)),
+    }
+
+
+def trainer(denoiser, tasks, specs=SPECS):
+    draws = BatchNoise(0, [task.sample_id for task in tasks], "cpu")
+    return AdapterTrainer(specs, PARAMS, denoiser, draws, embeddings(denoiser, tasks))
+
+
+class OneAtATime:
+    """psi and phi of one picture, as peft adapters with an AdamW each."""
+
+    def __init__(self, folder, denoiser, scheduler, task, params, weights):
+        self.task, self.params, self.denoiser, self.scheduler = task, params, denoiser, scheduler
+        self.model = peft_unet(folder, denoiser.lora, params.lora_rank, ["psi", "phi"])
+        self.optimizers = {}
+        for name in ("psi", "phi"):
+            copy_weights(self.model, denoiser.lora, name, weights[name])
+            factors = [weight for pair in parameters(self.model, denoiser.lora, name) for weight in pair]
+            self.optimizers[name] = torch.optim.AdamW(factors, lr=params.lora_learning_rate)
+
+    def train(self, name, latents, prompt, step, seed=0):
+        purpose, sample = f"adapter/{name}/step0", self.task.sample_id
+        t = torch.tensor([timestep(seed, sample, step, 0, 999, f"{purpose}/t")])
+        eps = noise(seed, sample, step, f"{purpose}/noise", latents.shape[1:])[None]
+        if uniform(seed, sample, step, f"{purpose}/dropout") < self.params.prompt_dropout:
+            prompt = ""
+        predicted = self.predict(name, self.scheduler.add_noise(latents, eps, t), t, prompt)
+        loss = torch.nn.functional.mse_loss(predicted, eps)
+        self.optimizers[name].zero_grad()
+        loss.backward()
+        self.optimizers[name].step()
+        return loss.item()
+
+    def predict(self, name, noisy, t, prompt):
+        self.model.set_adapter(name)
+        self.model.base_model.requires_grad_(True)
+        return self.model(noisy, t, encoder_hidden_states=self.denoiser.encode_prompts([prompt])).sample
+
+    def weights(self, name):
+        return flat(parameters(self.model, self.denoiser.lora, name)).detach()
+
+
+def test_training_equals_pefts_adapters_one_at_a_time(denoiser, tiny_sd, scheduler):
+    tasks = make_tasks(3)
+    ours = trainer(denoiser, tasks)
+    alone = [
+        OneAtATime(
+            tiny_sd,
+            denoiser,
+            scheduler,
+            task,
+            PARAMS,
+            {name: ours.weights[name][row] for name in ours.weights},
+        )
+        for row, task in enumerate(tasks)
+    ]
+    start = {name: weights.detach().clone() for name, weights in ours.weights.items()}
+    generator = torch.Generator().manual_seed(0)
+    data = {name: torch.randn(3, 4, 8, 8, generator=generator) for name in ("source", "edit")}
+    for step in range(3):
+        losses = ours.train(step, data, SPECS, "step0")
+        for row, (task, single) in enumerate(zip(tasks, alone, strict=True)):
+            psi = single.train("psi", data["source"][row : row + 1], task.source_prompt, step)
+            phi = single.train("phi", data["edit"][row : row + 1], task.target_prompt, step)
+            assert losses[:, row].tolist() == pytest.approx([psi, phi], rel=1e-4)
+    for name, weights in ours.weights.items():
+        assert (weights - start[name]).abs().mean() > 0.005
+        for row, single in enumerate(alone):
+            # AdamW divides by the gradient's size, which blows up rounding where a gradient is almost zero.
+            difference = (weights[row] - single.weights(name)).abs()
+            assert difference.mean() < 1e-5
+            assert (difference > 1e-3).float().mean() < 1e-3
+
+
+def test_frozen_adapters_stay_as_they_are(denoiser):
+    tasks = make_tasks(2)
+    ours = trainer(denoiser, tasks)
+    data = {name: torch.randn(2, 4, 8, 8) for name in ("source", "edit")}
+    ours.train(0, data, SPECS, "step0")
+    psi, phi = (ours.weights[name].detach().clone() for name in ("psi", "phi"))
+    ours.train(1, data, SPECS[1:], "step0")
+    assert torch.equal(ours.weights["psi"], psi)
+    assert not torch.equal(ours.weights["phi"], phi)
+
+
+def test_training_touches_no_weight_of_the_model(denoiser):
+    before = {name: value.clone() for name, value in denoiser.unet.state_dict().items()}
+    Piva(Piva.Params(steps=2, lora_learning_rate=0.1)).edit(make_tasks(2), denoiser, 0)
+    after = denoiser.unet.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(weight.grad is None for weight in denoiser.unet.parameters())
+
+
+def test_adapters_learn_their_picture(denoiser):
+    (task,) = make_tasks(1)
+    ours = trainer(denoiser, [task], SPECS[:1])
+    source = torch.randn(1, 4, 8, 8)
+    losses = [float(ours.train(step, {"source": source}, SPECS[:1], "step0")) for step in range(120)]
+    assert sum(losses[-30:]) < 0.9 * sum(losses[:30])
+
+
+def test_piva_is_the_hand_written_loop(denoiser, tiny_sd, scheduler):
+    tasks = make_tasks(2)
+    params = Piva.Params(
+        steps=5, lora_rank=2, lora_learning_rate=0.01, prompt_dropout=0.3, preservation_weight=0.7
+    )
+    outcomes = Piva(params).edit(tasks, denoiser, seed=4)
+    for task, outcome in zip(tasks, outcomes, strict=True):
+        expected = piva_of_one_picture(tiny_sd, denoiser, scheduler, task, params, seed=4)
+        torch.testing.assert_close(outcome.image, expected, atol=1e-3, rtol=0)
+        without = Piva(params.model_copy(update={"preservation_weight": 0})).edit([task], denoiser, 4)[0]
+        assert (outcome.image - without.image).abs().max() > 0.01
+
+
+def piva_of_one_picture(folder, denoiser, scheduler, task, params, seed):
+    """Piva as one would write it for a single picture: render, noise, scores, move the edit, train psi and phi."""
+    lora = denoiser.lora
+    numel = lora.a_numel(params.lora_rank)
+    initial = {
+        name: lora.initial(uniform(seed, task.sample_id, 0, f"adapter/{name}/weights", (numel,))[None])[0]
+        for name in ("psi", "phi")
+    }
+    adapters = OneAtATime(folder, denoiser, scheduler, task, params, initial)
+    z_src = denoiser.encode_images(task.source[None])
+    z = z_src.clone()
+    source, target = task.source_prompt, task.target_prompt
+
+    def base(noisy, t, prompt):
+        return denoiser.unet(noisy, t, encoder_hidden_states=denoiser.encode_prompts([prompt])).sample
+
+    def guided(noisy, t, prompt):
+        null = base(noisy, t, "")
+        return null + params.guidance_scale * (base(noisy, t, prompt) - null)
+
+    for step in range(params.steps):
+        t = torch.tensor([timestep(seed, task.sample_id, step, 50, 948, "edit/t")])
+        eps = noise(seed, task.sample_id, step, "edit/noise", z.shape[1:])[None]
+        noisy, noisy_source = scheduler.add_noise(z, eps, t), scheduler.add_noise(z_src, eps, t)
+        with torch.no_grad():
+            delta = guided(noisy, t, target) - guided(noisy_source, t, source)
+            regulariser = adapters.predict("psi", noisy, t, source) - adapters.predict(
+                "phi", noisy, t, target
+            )
+        z = z - 0.1 * (2000 / 4096) * (delta + params.preservation_weight * regulariser)
+        adapters.train("psi", z_src, source, step, seed)
+        adapters.train("phi", z, target, step, seed)
+    return denoiser.decode_latents(z)[0]
