@@ -1,0 +1,82 @@
+"""What every method that ships must say about itself."""
+
+from importlib import import_module
+from importlib.metadata import entry_points
+
+import pytest
+from pydantic import ValidationError
+
+from methods.dds import DDS
+from methods.piva import Piva
+from piva_bench.distillation.method import EditMethod, MethodCard
+
+NAMES = ["counterfactual", "dds", "identity", "piva", "piva_analytic", "sds", "vae_roundtrip"]
+METHODS = [import_module(f"methods.{name}") for name in NAMES]
+METHODS = [
+    value
+    for module in METHODS
+    for value in vars(module).values()
+    if isinstance(value, type) and issubclass(value, EditMethod) and value.__module__ == module.__name__
+]
+
+
+def test_the_entry_points_name_these_methods():
+    points = {point.name: point for point in entry_points(group="piva_bench.methods")}
+    if not points:
+        pytest.skip("the package is not installed, only on the path")
+    for method in METHODS:
+        assert points[method.card.name].load() is method
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
+def test_a_card_and_documented_bounded_defaults(method):
+    assert isinstance(method.card, MethodCard)
+    assert method.card.name == method.__module__.removeprefix("methods.")
+    assert not method.card.uses_mask
+    method.Params()
+    schema = method.Params.model_json_schema()["properties"] if method.Params.model_fields else {}
+    for name, field in schema.items():
+        assert field["description"], name
+        assert field["source"] in {"paper", "official code", "seed", "assumed"}, name
+        if field["type"] in {"integer", "number"}:
+            assert "maximum" in field, name
+            assert "minimum" in field or "exclusiveMinimum" in field, name
+
+
+def test_defaults_are_the_official_recipe():
+    params = DDS.Params()
+    assert params.model_dump() == {
+        "steps": 200,
+        "learning_rate": 0.1,
+        "loss_scale": 2000 / 4096,
+        "guidance_scale": 7.5,
+        "t_min": 50,
+        "t_max": 948,
+        "weighting": "uniform",
+        "optimizer": "sgd",
+    }
+    # Piva shares it, so that the regulariser is the only difference.
+    assert Piva.Params().without_preservation() == params
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"steps": 0},
+        {"learning_rate": 0},
+        {"learning_rate": float("nan")},
+        {"guidance_scale": float("inf")},
+        {"t_min": 500, "t_max": 400},
+        {"t_max": 1000},
+        {"optimizer": "lbfgs"},
+        {"no_such_parameter": 1},
+        {"preservation_weight": -1},
+        {"combination": "mix", "preservation_weight": 1.5},
+        {"psi_mode": "pretrained"},
+        {"prompt_dropout": 2},
+        {"lora_rank": 0},
+    ],
+)
+def test_bad_parameters_are_refused(values):
+    with pytest.raises(ValidationError):
+        Piva.Params(**values)
