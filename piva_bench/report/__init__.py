@@ -1,0 +1,1 @@
+"""Tables and pictures: pure functions of records, scores and saved pictures. Nothing stored is recomputed."""

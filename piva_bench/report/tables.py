@@ -1,0 +1,151 @@
+"""Tables of a run: a row per method, or per edit type and method, with intervals and costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from piva_bench.metrics.protocol import MetricInfo
+from piva_bench.report.results import SECTIONS, SETUP, head, metrics_of
+from piva_bench.report.statistics import Interval, mean_interval
+
+NOTE = "mean ± 95 % interval (Student's t over samples, seeds averaged first)"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        section: key of `SECTIONS`.
+        label: the method, with parameters where a run holds several settings of it.
+        group: edit type, or None in a table over all types.
+        n: samples with a picture.
+        failed: edits without one.
+        cells: metric name to its mean over samples.
+        seconds: mean wall time per edit.
+        unet_evaluations: mean UNet rows per edit, adapter training included.
+        peak_memory_mb: the highest of any edit; NaN where it was not measured.
+    """
+
+    section: str
+    label: str
+    group: str | None
+    n: int
+    failed: int
+    cells: dict[str, Interval]
+    seconds: float
+    unet_evaluations: float
+    peak_memory_mb: float
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, ready to be written in any format.
+
+    Attributes:
+        title: what it shows.
+        head: what its numbers stand on.
+        metrics: its metric columns.
+        rows: by group, then section, then label.
+        setup: the set-up as values, for machine-readable formats.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    metrics: tuple[MetricInfo, ...]
+    rows: tuple[Row, ...]
+    setup: dict[str, str] = field(default_factory=dict)
+
+    def best(self, metric: MetricInfo, row: Row) -> bool:
+        """Whether a row has the best mean among the rows it competes with (same group, same section)."""
+        if metric.direction == "none" or row.section == "reference":
+            return False
+        rivals = [r for r in self.rows if (r.group, r.section) == (row.group, row.section)]
+        means = [m for r in rivals if not math.isnan(m := r.cells[metric.name].mean)]
+        if len(means) < 2:
+            return False
+        target = max(means) if metric.direction == "higher" else min(means)
+        return row.cells[metric.name].mean == target
+
+    def frame(self) -> pd.DataFrame:
+        """The table as numbers: stored values (not scaled), interval ends, counts, costs, set-up."""
+        rows = []
+        for row in self.rows:
+            line: dict[str, object] = {"section": row.section, "method": row.label}
+            if row.group is not None:
+                line = {"edit_type": row.group, **line}
+            line |= {"samples": row.n, "failed": row.failed}
+            for name, cell in row.cells.items():
+                line |= {
+                    name: cell.mean,
+                    f"{name}_low": cell.low,
+                    f"{name}_high": cell.high,
+                    f"{name}_n": cell.n,
+                }
+            line |= {
+                "seconds_per_edit": row.seconds,
+                "unet_evaluations_per_edit": row.unet_evaluations,
+                "peak_memory_mb": row.peak_memory_mb,
+            }
+            rows.append({**line, **self.setup})
+        return pd.DataFrame(rows)
+
+
+def method_table(results: pd.DataFrame) -> Table:
+    """All metrics by method, over all edit types.
+
+    Args:
+        results: from `load_results`.
+
+    Raises:
+        DataError: the frame mixes set-ups.
+    """
+    return _table(results, "Results by method", None)
+
+
+def by_type_table(results: pd.DataFrame) -> Table:
+    """All metrics by edit type and method.
+
+    Args:
+        results: from `load_results`.
+
+    Raises:
+        DataError: the frame mixes set-ups.
+    """
+    return _table(results, "Results by edit type and method", "edit_type")
+
+
+def _table(results: pd.DataFrame, title: str, group: str | None) -> Table:
+    lines = tuple(head(results))
+    metrics = tuple(metrics_of(results))
+    keys = ["section", "variant"] if group is None else [group, "section", "variant"]
+    rows = []
+    for key, part in results.groupby(keys, sort=False):
+        *groups, section, label = map(str, key)
+        rows.append(_row(part, metrics, section, label, groups[0] if groups else None))
+    order = list(SECTIONS)
+    rows.sort(key=lambda row: (row.group or "", order.index(row.section), row.label))
+    setup = {column: str(results[column].iloc[0]) for column in SETUP}
+    return Table(title, lines, metrics, tuple(rows), setup)
+
+
+def _row(
+    part: pd.DataFrame, metrics: Sequence[MetricInfo], section: str, label: str, group: str | None
+) -> Row:
+    done = part[part["status"] == "ok"]
+    per_sample = done.groupby("sample_id")[[metric.name for metric in metrics]].mean()
+    return Row(
+        section=section,
+        label=label,
+        group=group,
+        n=int(done["sample_id"].nunique()),
+        failed=int((part["status"] == "failed").sum()),
+        cells={metric.name: mean_interval(per_sample[metric.name]) for metric in metrics},
+        seconds=float(done["seconds"].mean()),
+        unet_evaluations=float(done["unet_evaluations"].mean()),
+        peak_memory_mb=float(pd.to_numeric(done["peak_memory_mb"]).max()),
+    )

@@ -1,0 +1,69 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from piva_bench.metrics.protocol import MetricInfo
+from piva_bench.report.formats import COSTS, blocks, cell, costs, counts, heading
+from piva_bench.report.results import SECTIONS
+from piva_bench.report.statistics import Interval
+from piva_bench.report.tables import NOTE, Table
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Print the headline metrics and the costs; where the terminal is narrow, in several pieces.
+
+    The full set of metrics is in the written files.
+    """
+    metrics = [metric for metric in table.metrics if metric.headline] or list(table.metrics)
+    columns = len(metrics) + len(COSTS)
+    width = console.width if console.is_terminal else 1000
+    per_piece = columns
+    while per_piece > 2 and any(
+        console.measure(piece, options=console.options.update(width=1000)).maximum > width
+        for piece in _pieces(table, metrics, per_piece)
+    ):
+        per_piece -= 1
+    lines = [Text(table.title, style="bold"), *(Text(line, style="dim") for line in (*table.head, NOTE))]
+    console.print(Group(*lines), soft_wrap=True)
+    for piece in _pieces(table, metrics, per_piece):
+        console.print(piece, width=None if console.is_terminal else width, soft_wrap=not console.is_terminal)
+
+
+def _pieces(table: Table, metrics: Sequence[MetricInfo], per_piece: int) -> list[RichTable]:
+    columns = len(metrics) + len(COSTS)
+    return [
+        _rich(table, metrics, range(start, min(start + per_piece, columns)))
+        for start in range(0, columns, per_piece)
+    ]
+
+
+def _rich(table: Table, metrics: Sequence[MetricInfo], chosen: range) -> RichTable:
+    """The method column, N, and a range of the metric and cost columns."""
+    result = RichTable(box=None, pad_edge=False, header_style="bold")
+    result.add_column("Method", no_wrap=True)
+    result.add_column("N", justify="right", no_wrap=True)
+    heads = [heading(metric).replace(" ×", "\n×") for metric in metrics] + [name for name, _, _ in COSTS]
+    for index in chosen:
+        result.add_column(escape(heads[index]), justify="right", no_wrap=True)
+    for group, section, rows in blocks(table):
+        title = " · ".join(text for text in (group, section if section != SECTIONS["method"] else "") if text)
+        if title:
+            result.add_row(Text(title, style="italic dim"))
+        for row in rows:
+            cells = [_rich_cell(row.cells[m.name], m, row.n, table.best(m, row)) for m in metrics]
+            cells += map(Text, costs(row))
+            result.add_row(Text(row.label), *map(Text, counts(row)), *(cells[index] for index in chosen))
+    return result
+
+
+def _rich_cell(value: Interval, metric: MetricInfo, n: int, best: bool) -> Text:
+    mean, _, rest = cell(value, metric, n).partition(" ")
+    text = Text(mean, style="bold" if best else "")
+    return text.append(f" {rest}", style="dim") if rest else text

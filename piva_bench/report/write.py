@@ -1,0 +1,51 @@
+"""Writing a run's report: tables in three formats and the contact sheet."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from piva_bench.data.sample import Sample
+from piva_bench.report.contact_sheet import sheet_of_run
+from piva_bench.report.formats import to_csv, to_latex, to_markdown
+from piva_bench.report.results import head, load_results
+from piva_bench.report.tables import Table, by_type_table, method_table
+from piva_bench.runs.files import write_atomic
+
+FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written, and the table to print."""
+
+    directory: Path
+    methods: Table
+    by_type: Table
+
+
+def write_report(output_dir: Path, samples: Mapping[str, Sample], protocol: str | None = None) -> Report:
+    """Write ``<output_dir>/report/``: ``methods`` and ``by_type`` as CSV, Markdown and LaTeX,
+    ``contact_sheet.png``.
+
+    Args:
+        output_dir: a run's directory.
+        samples: the dataset's samples by id.
+        protocol: whose scores; by default that of the run's profile.
+
+    Raises:
+        DataError: no records, scores that cannot share a table, or a dataset's picture that cannot be read.
+        UserError: the run was scored with several protocols and none was named.
+    """
+    results = load_results(output_dir, protocol)
+    report = Report(output_dir / "report", method_table(results), by_type_table(results))
+    for name, table in (("methods", report.methods), ("by_type", report.by_type)):
+        for suffix, convert in FORMATS.items():
+            write_atomic(report.directory / f"{name}.{suffix}", convert(table).encode())
+    sheet = sheet_of_run(results, samples, output_dir / "images", head(results))
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="PNG", optimize=True)
+    write_atomic(report.directory / "contact_sheet.png", buffer.getvalue())
+    return report
