@@ -67,14 +67,16 @@ class Manifest:
         """The profile as it was."""
         return self._content["profile"]
 
-    def check(self, setup: Setup) -> None:
-        """Refuses to mix unlike records in one directory.
+    def join(self, setup: Setup) -> Setup:
+        """The set-up that new records of this directory carry: its own, if it has one, else the given one.
+
+        The two differ at most in where the model lies.
 
         Raises:
-            UserError: names what differs.
+            UserError: they differ in what decides pixels. Unlike records are not mixed in one directory.
         """
         if not self:
-            return
+            return setup
         here, there = setup.identity(), self.setup.identity()
         differing = [f"{name} {there[name]}, now {here[name]}" for name in here if here[name] != there[name]]
         if differing:
@@ -82,6 +84,7 @@ class Manifest:
                 f"{self.path.parent} holds results of another set-up ({'; '.join(differing)}): "
                 "give another --output-dir."
             )
+        return self.setup
 
     def begin(self, prepared: Prepared, command: list[str]) -> None:
         """Notes a run that starts."""

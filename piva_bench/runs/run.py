@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from piva_bench.runs.executor import Executor, Watcher, find_work
 from piva_bench.runs.manifest import Manifest
@@ -50,7 +50,7 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str]) -> Summary:
     start = time.monotonic()
     with Store(prepared.output_dir, watcher.warn) as store:
         manifest = Manifest(prepared.output_dir)
-        manifest.check(prepared.setup)
+        prepared = replace(prepared, setup=manifest.join(prepared.setup))
         work = find_work(prepared.units, store, prepared.request.overwrite)
         scorer = Scorer(prepared.profile.protocol, store, prepared.samples_by_id(), watcher.warn)
         watcher.started(work.todo, scorer.headline())

@@ -217,3 +217,13 @@ def test_outcomes_are_timed_by_the_harness(do, monkeypatch):
     monkeypatch.setattr(Identity, "edit", lie)
     summary, _ = do("identity")
     assert all(record.seconds < 100 for record in summary.records)
+
+
+def test_a_moved_model_is_the_same_setup(do, bench, tmp_path):
+    import shutil
+
+    shutil.copytree(bench / "model", tmp_path / "moved")
+    first, _ = do("Invert", limit=1)
+    second, log = do("Invert", limit=2, model=str(tmp_path / "moved"))
+    assert log.batches == [[second.records[1].sample_id]]
+    assert {record.model for record in second.records} == {first.records[0].model}
