@@ -6,7 +6,7 @@ import json
 import random
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,6 +26,9 @@ COUNTS = dict(zip(EDIT_TYPES.values(), (28, 16, 16, 16, 8, 8, 8, 8, 16, 16), str
 """A fifth of PIE-Bench's 140/80/80/80/40/40/40/40/80/80."""
 PAIR_EVERY = 4
 """One sample in so many shows an object in a colour or material that no training picture ever shows it in."""
+NATURAL_EVERY = 3
+"""One source in so many has its model's own colours. Left to chance they would be few: there are not many
+compositions without a paint, and training pictures have shown most of them."""
 
 _ATTEMPTS = 4000
 _PLAIN = {"print": "none", "material": "plain", "pose": "upright", "accessory": "none", "style": "photo"}
@@ -43,7 +46,9 @@ class PlannedEdit:
     "composition": its parts have been seen, never together."""
 
 
-def plan_pie(seed: int, renderer: Renderer, counts: dict[str, int] | None = None) -> list[PlannedEdit]:
+def plan_pie(
+    seed: int, renderer: Renderer, counts: Mapping[str, int] = COUNTS, shown: Collection[str] = ()
+) -> list[PlannedEdit]:
     """Choose the edit tasks, deterministically from `seed`.
 
     Scenes are drawn from the distribution of the training scenes, with at most one word beyond colour, floor
@@ -53,13 +58,14 @@ def plan_pie(seed: int, renderer: Renderer, counts: dict[str, int] | None = None
     Args:
         seed: another seed, another dataset.
         renderer: photographs the candidates for the check.
-        counts: edit type -> number of samples; `COUNTS` when None.
+        counts: edit type -> number of samples.
+        shown: composition keys of training pictures that exist already, which no sample may have.
     """
     used: Counter[str] = Counter()
-    seen: set[str] = set()
+    seen = set(shown)
     plan = []
     for type_id, edit_type in EDIT_TYPES.items():
-        count = (counts or COUNTS).get(edit_type, 0)
+        count = counts.get(edit_type, 0)
         # By chance: the kinds of edit within a type come in turn, so every fourth would be of one kind.
         pairs = random.Random(f"pie-{seed}-pairs-{edit_type}").sample(range(count), count // PAIR_EVERY)
         for index in range(count):
@@ -86,6 +92,8 @@ def _find_edit(
 ) -> EditSpec:
     for attempt in range(_ATTEMPTS):
         base = _base_scene(rng, used, patience=attempt // 40)
+        if held_out == "composition" and index % NATURAL_EVERY == 1:
+            base = base.replace(color=None)
         spec = random_edit(edit_type, base, rng, index)
         pairs = held_out_pair(spec.source), held_out_pair(spec.target)
         if pairs[1] if held_out == "composition" else not pairs[1]:
@@ -122,7 +130,7 @@ def _base_scene(rng: random.Random, used: Counter[str], patience: int) -> Scene:
     return scene.replace(**plain)
 
 
-def build(out: Path, seed: int, resolution: int = 64) -> None:
+def build(out: Path, seed: int, resolution: int = 64, shown: Collection[str] = ()) -> None:
     """Make the dataset in the folder `out`: a new plan, then everything `photograph_plan` writes.
 
     Models are trained on pictures that avoid the plan's compositions, so a new plan asks for new models;
@@ -132,9 +140,10 @@ def build(out: Path, seed: int, resolution: int = 64) -> None:
         out: folder to write; what it holds already is overwritten.
         seed: decides everything.
         resolution: side of the pictures in pixels. Which edits count as fair is decided at this resolution.
+        shown: composition keys of training pictures that exist already, which no sample may have.
     """
     out.mkdir(parents=True, exist_ok=True)
-    write_plan(out, plan_pie(seed, Renderer(resolution)))
+    write_plan(out, plan_pie(seed, Renderer(resolution), shown=shown))
     photograph_plan(out, resolution)
 
 

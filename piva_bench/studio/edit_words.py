@@ -66,7 +66,7 @@ def _object_clauses(source: Scene, target: Scene, wording: Wording) -> list[tupl
         new = article(_noun(target, wording))
         clauses.append((f"replace {old} with {new}", f"change {old} to {new}", f"turn {old} into {new}"))
     if source.color != target.color:
-        forms = (f"paint {it} {target.color}", f"make {it} {target.color}")
+        forms: tuple[str, ...] = (f"paint {it} {target.color}", f"make {it} {target.color}")
         if source.color and source.object == target.object:
             forms += (f"change {it} from {source.color} to {target.color}",)
         clauses.append(forms)
@@ -177,4 +177,5 @@ def _head(phrase: str) -> str:
 
 
 def _the(phrase: str) -> str:
-    return "the " + phrase.removeprefix("a ").removeprefix("an ")
+    """The phrase with "the", cut before a "with": "replace the blue sky with clouds with ..." would not read."""
+    return "the " + phrase.split(" with ")[0].removeprefix("a ").removeprefix("an ")

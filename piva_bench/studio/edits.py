@@ -57,7 +57,7 @@ def _object(scene: Scene, rng: random.Random, turn: int) -> Change:
         if name not in (scene.object, scene.second) and not taken & set(" ".join(forms).split())
     ]
     # A second object stands beside the first one's outline, so it would move with another object.
-    return dict(_ALONE), {"object": rng.choice(others)}
+    return dict(_ALONE), {"object": others[turn * 5 % len(others)]}
 
 
 def _thing(scene: Scene, rng: random.Random, turn: int) -> tuple[Fields, Fields]:
@@ -69,7 +69,7 @@ def _thing(scene: Scene, rng: random.Random, turn: int) -> tuple[Fields, Fields]
     if kind == scene.object:
         kind = "cube"
     color = _other(rng, tuple(words.COLORS), scene.color or "")
-    return dict(_ALONE), {"second": kind, "second_color": color}
+    return {**_ALONE, **_lifelike(scene)}, {"second": kind, "second_color": color}
 
 
 def _add(scene: Scene, rng: random.Random, turn: int) -> Change:

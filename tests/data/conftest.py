@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_pie import CARD, entry
 
 from piva_bench.data.pie_write import write_pie
+from tests.data.tiny_pie import CARD, entry
 
 
 @pytest.fixture

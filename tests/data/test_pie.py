@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_pie import CARD, entry, zipped
 
 from piva_bench.data.dataset import Dataset, verify
 from piva_bench.data.pie import open_pie, read_pie
 from piva_bench.data.pie_write import write_pie
 from piva_bench.errors import DataError
 from piva_bench.profiles import PROFILES
+from tests.data.tiny_pie import CARD, entry, zipped
 
 FIRST = "111000000000"
 PROFILE = PROFILES["embedded"].model_copy(update={"resolution": 16})

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_pie import CARD
 
 from piva_bench.data.files import FolderFiles
 from piva_bench.data.pie import parse_entry, read_pie
 from piva_bench.errors import DataError
+from tests.data.tiny_pie import CARD
 
 ENTRY = {
     "image_path": "1_change_object_80/1_artificial/1_animal/111000000000.jpg",
