@@ -29,14 +29,17 @@ class Wording:
 
     @classmethod
     def random(cls, rng: random.Random) -> Wording:
+        """A wording with every choice left to chance."""
         return cls(*(rng.random() for _ in cls.__dataclass_fields__))
 
 
-def _pick(forms: tuple[str, ...], number: float) -> str:
+def pick(forms: tuple[str, ...], number: float) -> str:
+    """The form of a word that a number in [0, 1) stands for."""
     return forms[int(number * len(forms))]
 
 
-def _article(phrase: str) -> str:
+def with_article(phrase: str) -> str:
+    """The phrase with "a" or "an" before it."""
     return ("an " if phrase[0] in "aeiou" else "a ") + phrase
 
 
@@ -44,22 +47,26 @@ def phrases(scene: Scene, wording: Wording = Wording()) -> dict[str, str]:
     """The caption's parts: ``style``, ``subject`` (article, colour, material, object), ``print``, ``pose``,
     ``view``, ``accessory``, ``second``, ``floor``, ``backdrop``. Parts that say nothing are empty.
     """
-    material = _pick(words.MATERIALS[scene.material], wording.material)
-    subject = " ".join(w for w in (scene.color, material, _pick(words.OBJECTS[scene.object], wording.object)) if w)
+    material = pick(words.MATERIALS[scene.material], wording.material)
+    subject = " ".join(
+        w for w in (scene.color, material, pick(words.OBJECTS[scene.object], wording.object)) if w
+    )
     second = ""
     if scene.second != "none":
         assert scene.second_color is not None
-        second = f"next to {_article(scene.second_color)} {_pick(words.SECONDS[scene.second], wording.second)}"
+        second = (
+            f"next to {with_article(scene.second_color)} {pick(words.SECONDS[scene.second], wording.second)}"
+        )
     return {
-        "style": _pick(words.STYLES[scene.style], wording.style),
-        "subject": _article(subject),
-        "print": _pick(words.PRINTS[scene.print], wording.print),
-        "pose": _pick(words.POSES[scene.pose], wording.pose),
-        "view": _pick(words.VIEWS[scene.view], wording.pose),
-        "accessory": _pick(words.ACCESSORIES[scene.accessory], wording.accessory),
+        "style": pick(words.STYLES[scene.style], wording.style),
+        "subject": with_article(subject),
+        "print": pick(words.PRINTS[scene.print], wording.print),
+        "pose": pick(words.POSES[scene.pose], wording.pose),
+        "view": pick(words.VIEWS[scene.view], wording.pose),
+        "accessory": pick(words.ACCESSORIES[scene.accessory], wording.accessory),
         "second": second,
-        "floor": "on " + _pick(words.FLOORS[scene.floor], wording.floor),
-        "backdrop": "in front of " + _pick(words.BACKDROPS[scene.backdrop], wording.backdrop),
+        "floor": "on " + pick(words.FLOORS[scene.floor], wording.floor),
+        "backdrop": "in front of " + pick(words.BACKDROPS[scene.backdrop], wording.backdrop),
     }
 
 

@@ -6,8 +6,8 @@ import random
 
 from piva_bench.studio import vocabulary as words
 from piva_bench.studio.captions import TEMPLATES, Wording, phrases
-from piva_bench.studio.captions import _article as article
-from piva_bench.studio.captions import _pick as pick
+from piva_bench.studio.captions import pick as pick
+from piva_bench.studio.captions import with_article as article
 from piva_bench.studio.scene import Scene
 
 _ACCESSORY = {"party_hat": "party hat", "top_hat": "top hat", "balloon": "balloon"}

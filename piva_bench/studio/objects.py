@@ -74,7 +74,9 @@ def load_glb(path: Path) -> Thing:
     try:
         scene = trimesh.load_scene(path)
     except Exception as error:  # trimesh raises whatever its parsers meet
-        raise DataError(f"cannot read the 3D model {path}: {error}; restore it from the repository") from error
+        raise DataError(
+            f"cannot read the 3D model {path}: {error}; restore it from the repository"
+        ) from error
     parts = []
     for mesh in scene.dump():
         material = mesh.visual.material
@@ -119,7 +121,9 @@ def thing(name: str) -> Thing:
         brim = _upright(trimesh.creation.cylinder(0.58, 0.07, sections=32)).apply_translation([0, 0.035, 0])
         band = _upright(trimesh.creation.cylinder(0.35, 0.14, sections=32)).apply_translation([0, 0.16, 0])
         black = (0.05, 0.05, 0.06)
-        return _thing([_part(crown, black, None), _part(brim, black, None), _part(band, (0.8, 0.1, 0.1), None)])
+        return _thing(
+            [_part(crown, black, None), _part(brim, black, None), _part(band, (0.8, 0.1, 0.1), None)]
+        )
     if name == "balloon":
         air = trimesh.creation.icosphere(subdivisions=3, radius=0.42)
         air.apply_scale([1, 1.15, 1]).apply_translation([0.62, 0.72, 0])

@@ -45,6 +45,7 @@ class Shot:
 
     @property
     def object_mask(self) -> npt.NDArray[np.bool_]:
+        """[H, W] where the object is."""
         return self.ids == OBJECT
 
 
@@ -108,7 +109,10 @@ class Placed:
 def _shown_size(subject: Thing) -> float:
     """Scale at which an object of largest edge 1 stands on the set, whatever its proportions."""
     width, height, length = np.ptp(subject.outline, axis=0)
-    return float(min(np.sqrt(OBJECT_AREA / (height * (width + length) / 2)), OBJECT_EDGE, OBJECT_HEIGHT / height))
+    return float(
+        min(np.sqrt(OBJECT_AREA / (height * (width + length) / 2)), OBJECT_EDGE, OBJECT_HEIGHT / height)
+    )
+
 
 def _pose(subject: Thing, pose: str) -> Floats:
     """How the object is set down. A tall one falls to the side, a long one rolls over its long axis."""
@@ -118,7 +122,6 @@ def _pose(subject: Thing, pose: str) -> Floats:
         width, height, length = np.ptp(subject.outline, axis=0)
         return _turn(2, 90) if height > max(width, length) or length > width else _turn(0, 90)
     return np.eye(4, dtype=np.float32)
-
 
 
 def place(scene: Scene) -> list[Placed]:
@@ -176,6 +179,7 @@ class Mesh:
             self.texture.build_mipmaps()
 
     def render(self, program: Any) -> None:
+        """Draw the part with a shader variant whose uniforms are set."""
         if program not in self._shaded:
             # A variant that ignores an attribute has none to bind: skip those four bytes a float.
             wanted = (("position", 3), ("normal", 3), ("uv", 2))
@@ -221,11 +225,15 @@ class Renderer:
         shaders = resources.files("piva_bench.studio") / "shaders"
         source = {f.name: f.read_text() for f in shaders.iterdir() if f.name.endswith((".vert", ".frag"))}
         self._source = source
-        self._depth = self._gl.program(vertex_shader=source["depth.vert"], fragment_shader=source["depth.frag"])
+        self._depth = self._gl.program(
+            vertex_shader=source["depth.vert"], fragment_shader=source["depth.frag"]
+        )
         size = resolution * SAMPLES
         self._colour = self._gl.texture((size, size), 4)
         self._buffers = self._gl.texture((size, size), 4, dtype="f4")
-        self._frame = self._gl.framebuffer([self._colour, self._buffers], self._gl.depth_renderbuffer((size, size)))
+        self._frame = self._gl.framebuffer(
+            [self._colour, self._buffers], self._gl.depth_renderbuffer((size, size))
+        )
         self._shadows = []
         for unit in (1, 2):
             texture = self._gl.depth_texture((SHADOW_SIZE, SHADOW_SIZE))

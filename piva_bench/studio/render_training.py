@@ -56,7 +56,13 @@ def _work(out: Path, resolution: int, seed: int, jobs: list[tuple[int, list[Scen
 
 
 def render_training(
-    out: Path, count: int, *, resolution: int = 64, seed: int = 0, held_out: Collection[str] = (), workers: int = 2
+    out: Path,
+    count: int,
+    *,
+    resolution: int = 64,
+    seed: int = 0,
+    held_out: Collection[str] = (),
+    workers: int = 2,
 ) -> None:
     """Write ``count`` pictures as ``out/shard-*.npz``; shards that are there already are kept.
 

@@ -71,10 +71,12 @@ class Scene:
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scene:
+        """The inverse of :meth:`to_dict`."""
         return cls(**values)
 
     @property

@@ -28,7 +28,11 @@ def build_tokenizer(out: Path) -> CLIPTokenizer:
     bpe.pre_tokenizer = pre_tokenizers.Whitespace()
     letters = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=30_000, min_frequency=1, end_of_word_suffix="</w>", initial_alphabet=letters, show_progress=False
+        vocab_size=30_000,
+        min_frequency=1,
+        end_of_word_suffix="</w>",
+        initial_alphabet=letters,
+        show_progress=False,
     )
     bpe.train_from_iterator(captions, trainer)
     learned = json.loads(bpe.to_str())["model"]["merges"]

@@ -17,19 +17,19 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from piva_bench.studio.ema import WithAverage
 from piva_bench.studio.shards import captions_of, held_out, load_shards
-from piva_bench.studio.timed_training import say, save_atomically, train_for
+from piva_bench.studio.timed_training import save_atomically, say, train_for
 from piva_bench.studio.tokenizer import MAX_LENGTH, build_tokenizer
 from piva_bench.studio.train_autoencoder import to_input
 
 TEXT_WIDTH = 128
 UNET: dict[str, Any] = {
     "sample_size": 16,
-    "in_channels": 4,
-    "out_channels": 4,
+    "in_channels": 8,
+    "out_channels": 8,
     "block_out_channels": (64, 128, 192),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "layers_per_block": 2,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "layers_per_block": 1,
     "attention_head_dim": 4,
     "cross_attention_dim": TEXT_WIDTH,
     "norm_num_groups": 16,
@@ -70,6 +70,7 @@ class TextToNoise(nn.Module):
         self.unet = UNet2DConditionModel(**UNET)
 
     def forward(self, noisy: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        """Noise prediction [N, C, h, w] for latents, timesteps [N] and token ids [N, L]."""
         states = self.text(tokens).last_hidden_state
         return self.unet(noisy, t, states, return_dict=False)[0]
 
@@ -106,13 +107,17 @@ def draw_timesteps(generator: torch.Generator, count: int) -> Tensor:
     return (u * 1000).long().clamp(0, 999)
 
 
-def train(renders: Path, model_folder: Path, minutes: float, seed: int = 0, resume: bool = True) -> dict[str, Any]:
+def train(
+    renders: Path, model_folder: Path, minutes: float, seed: int = 0, resume: bool = True
+) -> dict[str, Any]:
     """Train on the shards in ``renders`` and complete the diffusers folder that holds the autoencoder.
 
     Args:
         renders: folder of the shards; the checkpoint lies in its ``training`` folder.
         model_folder: receives unet, text_encoder, tokenizer, scheduler and model_index.json beside ``vae``.
         minutes: budget, earlier runs counted.
+        seed: of weights and batches.
+        resume: go on from the checkpoint if there is one.
 
     Returns the report: steps, pictures and the held-out loss.
     """
