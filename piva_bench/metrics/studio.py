@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from piva_bench import paths
 from piva_bench.metrics import colour, pixels
-from piva_bench.metrics.clip import SmallClip
 from piva_bench.metrics.protocol import MetricInfo, Pair, Pixels, Scores, Undefined, fingerprint
-from piva_bench.metrics.stlpips import STLPIPS
 from piva_bench.metrics.studio_table import METRICS
-from piva_bench.studio.classifier import StudioClassifier
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Results = dict[str, float | Undefined]
 
@@ -48,6 +46,11 @@ class StudioV1:
     def __init__(
         self, clip: Path | None = None, classifier: Path | None = None, stlpips: Path | None = None
     ) -> None:
+        # Imported here: tables and listings need the descriptions alone, and open_clip takes seconds.
+        from piva_bench.metrics.clip import SmallClip
+        from piva_bench.metrics.stlpips import STLPIPS
+        from piva_bench.studio.classifier import StudioClassifier
+
         self._clip = SmallClip.load(clip or paths.studio_clip_dir())
         self._classifier = StudioClassifier.load(classifier or paths.studio_classifier_dir())
         self._stlpips = STLPIPS(stlpips)
@@ -124,9 +127,7 @@ class StudioV1:
         return attribute_scores(source, edited, reference)
 
 
-def direction_agreement(
-    source: torch.Tensor, edited: torch.Tensor, before: torch.Tensor, after: torch.Tensor
-) -> float | Undefined:
+def direction_agreement(source: Tensor, edited: Tensor, before: Tensor, after: Tensor) -> float | Undefined:
     """CLIP directional similarity: cosine between what changed in the picture and what changed in the prompt.
 
     Embeddings [D] of unit length are differenced (StyleGAN-NADA, arXiv 2108.00946, as in the code of
@@ -137,7 +138,7 @@ def direction_agreement(
         return Undefined("the source and target prompts are the same to the text encoder")
     if seen.norm() < SAME:
         return Undefined("the edit is the same as the source to the image encoder")
-    return float(F.cosine_similarity(seen, said, dim=0))
+    return float(seen @ said / (seen.norm() * said.norm()))
 
 
 def attribute_scores(

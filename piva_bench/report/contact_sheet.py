@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from piva_bench.data.sample import Sample
+from piva_bench.errors import DataError
 from piva_bench.metrics.protocol import Pixels
 from piva_bench.report.results import SECTIONS
 
@@ -32,8 +33,8 @@ class SheetRow:
 
     Attributes:
         title: sample and edit type.
-        source_prompt: shown above the pictures.
-        target_prompt: shown with the words that the source prompt does not have in colour.
+        source_prompt: shown above the pictures, the words that the target prompt drops in colour.
+        target_prompt: shown below it, the words that the source prompt lacks in colour.
         cells: a picture, uint8 [H, W, 3], or the reason why there is none, for each column.
     """
 
@@ -44,7 +45,7 @@ class SheetRow:
 
 
 def changed_words(source: str, target: str) -> list[tuple[str, bool]]:
-    """The target prompt's words, and for each whether the source prompt lacks it at that place."""
+    """The second prompt's words, and for each whether the first prompt lacks it at that place."""
     before, after = source.split(), target.split()
     matcher = difflib.SequenceMatcher(a=before, b=after, autojunk=False)
     kept = {i for block in matcher.get_matching_blocks() for i in range(block.b, block.b + block.size)}
@@ -68,9 +69,10 @@ def contact_sheet(title: Sequence[str], columns: Sequence[str], rows: Sequence[S
     inner = width - 2 * MARGIN
 
     def prompts(row: SheetRow) -> list[list[tuple[str, str]]]:
-        source = _wrap([(word, FAINT) for word in row.source_prompt.split()], font, inner)
-        words = changed_words(row.source_prompt, row.target_prompt)
-        return source + _wrap([(word, CHANGED if new else INK) for word, new in words], font, inner)
+        dropped = changed_words(row.target_prompt, row.source_prompt)
+        added = changed_words(row.source_prompt, row.target_prompt)
+        source = _wrap([(word, CHANGED if gone else FAINT) for word, gone in dropped], font, inner)
+        return source + _wrap([(word, CHANGED if new else INK) for word, new in added], font, inner)
 
     line = TEXT + 4
     top = [piece for text in title for piece in _wrap([(word, INK) for word in text.split()], font, inner)]
@@ -107,9 +109,6 @@ def sheet_of_run(
         samples: the dataset's samples by id.
         images: folder of the edits' pictures, ``<key>.png``.
         title: lines at the top.
-
-    Raises:
-        DataError: a picture of the dataset cannot be read.
     """
     first = results[results["seed"] == results["seed"].min()]
     shown = first[~first["method"].isin(["identity", "counterfactual"])]
@@ -123,11 +122,10 @@ def sheet_of_run(
             continue
         sample = samples[sample_id]
         of_sample = shown[shown["sample_id"] == sample_id].set_index("variant")
-        cells: list[Pixels | str] = [np.asarray(sample.load_source())]
+        cells = [_of_dataset(sample.load_source)]
         cells += [_edit(of_sample, variant, images) for variant in variants]
         if with_reference:
-            reference = sample.load_reference()
-            cells.append("no counterfactual" if reference is None else np.asarray(reference))
+            cells.append(_of_dataset(sample.load_reference))
         text = f"{sample_id} · {sample.edit_type}"
         rows.append(SheetRow(text, sample.source_prompt, sample.target_prompt, cells))
     return contact_sheet(title, ["source", *variants, *["counterfactual"][: int(with_reference)]], rows)
@@ -142,6 +140,14 @@ def spread(samples: pd.DataFrame, limit: int) -> list[str]:
 
 def _section_order(column: pd.Series) -> pd.Series:
     return column.map(list(SECTIONS).index) if column.name == "section" else column
+
+
+def _of_dataset(load: Callable[[], Image.Image | None]) -> Pixels | str:
+    try:
+        picture = load()
+    except DataError as error:
+        return str(error)
+    return "no counterfactual" if picture is None else np.asarray(picture)
 
 
 def _edit(of_sample: pd.DataFrame, variant: str, images: Path) -> Pixels | str:

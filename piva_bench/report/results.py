@@ -92,10 +92,10 @@ def head(results: pd.DataFrame) -> list[str]:
     devices = ", ".join(sorted(set(results["device"])))
     seeds = ", ".join(map(str, sorted(set(results["seed"]))))
     return [
-        f"profile {first.profile} · protocol {first.protocol} ({first.fingerprint}) · "
-        f"model {first.model} ({first.model_fingerprint})",
-        f"dataset {first.dataset} ({first.dataset_revision}) · {results['sample_id'].nunique()} samples · "
-        f"seed {seeds} · {first.resolution} px, {first.dtype} · {devices}, {first.machine}",
+        f"profile {first['profile']} · protocol {first['protocol']} ({first['fingerprint']}) · "
+        f"model {first['model']} ({first['model_fingerprint']})",
+        f"dataset {first['dataset']} ({first['dataset_revision']}) · {results['sample_id'].nunique()} samples · "
+        f"seed {seeds} · {first['resolution']} px, {first['dtype']} · {devices}, {first['machine']}",
     ]
 
 

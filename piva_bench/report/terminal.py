@@ -15,37 +15,33 @@ from piva_bench.report.results import SECTIONS
 from piva_bench.report.statistics import Interval
 from piva_bench.report.tables import NOTE, Table
 
+UNLIMITED = 1000
+
 
 def print_table(table: Table, console: Console) -> None:
     """Print the headline metrics and the costs; where the terminal is narrow, in several pieces.
 
-    The full set of metrics is in the written files.
+    The full set of metrics is in the written files. Into a pipe each row is one line, however long.
     """
     metrics = [metric for metric in table.metrics if metric.headline] or list(table.metrics)
-    columns = len(metrics) + len(COSTS)
-    width = console.width if console.is_terminal else 1000
-    per_piece = columns
-    while per_piece > 2 and any(
-        console.measure(piece, options=console.options.update(width=1000)).maximum > width
-        for piece in _pieces(table, metrics, per_piece)
-    ):
-        per_piece -= 1
+    if not console.is_terminal:
+        console = Console(file=console.file, width=UNLIMITED)
+    wide = console.options.update(width=UNLIMITED)
     lines = [Text(table.title, style="bold"), *(Text(line, style="dim") for line in (*table.head, NOTE))]
     console.print(Group(*lines), soft_wrap=True)
-    for piece in _pieces(table, metrics, per_piece):
-        console.print(piece, width=None if console.is_terminal else width, soft_wrap=not console.is_terminal)
+    columns = list(range(len(metrics) + len(COSTS)))
+    while columns:
+        count = len(columns)
+        piece = _rich(table, metrics, columns)
+        while count > 1 and console.measure(piece, options=wide).maximum > console.width:
+            count -= 1
+            piece = _rich(table, metrics, columns[:count])
+        columns = columns[count:]
+        console.print(piece)
 
 
-def _pieces(table: Table, metrics: Sequence[MetricInfo], per_piece: int) -> list[RichTable]:
-    columns = len(metrics) + len(COSTS)
-    return [
-        _rich(table, metrics, range(start, min(start + per_piece, columns)))
-        for start in range(0, columns, per_piece)
-    ]
-
-
-def _rich(table: Table, metrics: Sequence[MetricInfo], chosen: range) -> RichTable:
-    """The method column, N, and a range of the metric and cost columns."""
+def _rich(table: Table, metrics: Sequence[MetricInfo], chosen: Sequence[int]) -> RichTable:
+    """The method column, N, and the chosen ones of the metric and cost columns."""
     result = RichTable(box=None, pad_edge=False, header_style="bold")
     result.add_column("Method", no_wrap=True)
     result.add_column("N", justify="right", no_wrap=True)

@@ -36,7 +36,7 @@ def write_report(output_dir: Path, samples: Mapping[str, Sample], protocol: str 
         protocol: whose scores; by default that of the run's profile.
 
     Raises:
-        DataError: no records, scores that cannot share a table, or a dataset's picture that cannot be read.
+        DataError: no records, or scores that cannot share a table.
         UserError: the run was scored with several protocols and none was named.
     """
     results = load_results(output_dir, protocol)

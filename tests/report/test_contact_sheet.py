@@ -1,0 +1,93 @@
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from piva_bench.report.contact_sheet import CELL, SheetRow, changed_words, contact_sheet, sheet_of_run, spread
+from piva_bench.report.results import load_results
+from piva_bench.report.write import write_report
+
+
+def flat(level, side=64):
+    return np.full((side, side, 3), level, np.uint8)
+
+
+def colours(sheet):
+    return {tuple(c) for c in np.asarray(sheet).reshape(-1, 3)}
+
+
+def test_changed_words_are_found_by_place():
+    words = changed_words("a photo of a cup on grass", "a photo of a red cup on the grass")
+    assert [word for word, new in words if new] == ["red", "the"]
+    assert all(new for _, new in changed_words("", "all new"))
+
+
+def test_every_cell_is_enlarged_without_smoothing():
+    picture = flat(0)
+    picture[0, 0] = 255
+    sheet = contact_sheet(["t"], ["source", "edit"], [SheetRow("s", "a", "b", [picture, flat(77)])])
+    pixels = np.asarray(sheet)
+    assert (pixels == 77).all(axis=2).sum() == CELL * CELL
+    assert sheet.width >= 2 * CELL
+
+
+@pytest.mark.parametrize("side", [32, 64, 100, 300])
+def test_any_size_fits(side):
+    sheet = contact_sheet(["t"], ["source"], [SheetRow("s", "a", "b", [flat(77, side)])])
+    shown = (np.asarray(sheet) == 77).all(axis=2).sum() ** 0.5
+    assert shown == max(side, side * -(-CELL // side))
+
+
+def test_long_prompts_wrap_and_odd_ones_do_no_harm():
+    for prompt in (
+        "",
+        "word " * 80,
+        "x" * 500,
+        "ünïcödé \u0000 \u4e2d\u6587 \U0001f600",
+        "<b>a</b>\n\n&amp;",
+    ):
+        sheet = contact_sheet(["t"], ["source"], [SheetRow("s", "a photo", prompt, [flat(77)])])
+        assert sheet.width < 600
+        # Nothing is written over the margin.
+        assert (np.asarray(sheet)[:, -8:] == 255).all()
+
+
+def test_a_failed_edit_shows_its_reason():
+    cells = [flat(77), "failed: the loss is not a number " * 20]
+    sheet = contact_sheet(["t"], ["source", "dds"], [SheetRow("s", "a", "b", cells)])
+    assert (238, 238, 238) in colours(sheet)
+
+
+def test_samples_are_spread_over_the_types():
+    frame = pd.DataFrame({"sample_id": [f"{i:02d}" for i in range(40)], "edit_type": ["a"] * 30 + ["b"] * 10})
+    chosen = spread(frame, 12)
+    assert len(chosen) == 12
+    assert sum(int(i) >= 30 for i in chosen) == 6
+    assert chosen == sorted(chosen)
+
+
+def test_the_sheet_of_a_run_shows_methods_but_not_twice_the_source(run, samples):
+    results = load_results(run)
+    sheet = sheet_of_run(results, samples, run / "images", ["title"])
+    # source, dds, piva, counterfactual
+    assert sheet.width == 2 * 12 + 4 * CELL + 3 * 6
+    (run / "images" / f"{results['key'].iloc[0]}.png").write_bytes(b"torn")
+    assert sheet_of_run(results, samples, run / "images", ["title"]).size == sheet.size
+
+
+def test_the_report_is_written_whole_and_again(run, samples):
+    report = write_report(run, samples)
+    names = {path.name for path in report.directory.iterdir()}
+    assert names == {f"{n}.{s}" for n in ("methods", "by_type") for s in ("csv", "md", "tex")} | {
+        "contact_sheet.png"
+    }
+    first = {path.name: path.read_bytes() for path in report.directory.iterdir()}
+    write_report(run, samples)
+    assert {path.name: path.read_bytes() for path in report.directory.iterdir()} == first
+    with Image.open(report.directory / "contact_sheet.png") as sheet:
+        assert sheet.mode == "RGB"
+
+
+def test_a_run_of_another_machine_s_data_still_has_tables(run):
+    report = write_report(run, {})
+    assert (report.directory / "methods.csv").is_file()
