@@ -1,14 +1,14 @@
 """A benchmark in miniature for the harness' tests: everything real but tiny, registered as a third party would.
 
 `make_bench` writes a folder with a tiny Stable Diffusion, a PIE-format dataset, a file of odd methods and a
-distribution that registers a metric protocol; `run_cli` runs the command line on it in a process of its own.
+distribution that registers a metric protocol. `command` and `environment` run the command line on it in a process
+of its own; the fixture `cli` of conftest.py does so in the test's process.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -190,14 +190,6 @@ def environment(bench: Path, **more: str) -> dict[str, str]:
     path = os.pathsep.join((str(bench / "plugins"), str(Path(__file__).parents[1])))
     own = {"PYTHONPATH": path, "PIVA_BENCH_DATA_ROOT": str(bench / "data"), "OMP_NUM_THREADS": "1"}
     return {**os.environ, **own, **more}
-
-
-def run_cli(bench: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command line to its end, in ``bench``."""
-    return subprocess.run(
-        command(bench, *arguments), cwd=bench, env=environment(bench, **variables), capture_output=True, text=True,
-        timeout=240, check=False,
-    )  # fmt: skip
 
 
 def records(output: Path) -> dict[tuple[str, str], dict]:

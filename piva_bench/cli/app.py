@@ -1,0 +1,56 @@
+"""The application: its commands, and what an error looks like."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from piva_bench import __version__
+from piva_bench.cli import describe, list_, report, run, score, studio
+from piva_bench.errors import UserError
+
+EXIT_USER_ERROR = 2
+
+app = typer.Typer(
+    name="piva-bench",
+    help="Benchmark for identity-preserving, text-guided editing by score distillation.",
+    epilog="Start with:  piva-bench run --method piva --dataset pie --limit 8",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run", epilog=run.EXAMPLES)(run.run)
+app.command("list")(list_.list_)
+app.command("describe")(describe.describe)
+app.command("report")(report.report)
+app.command("score")(score.score)
+app.add_typer(studio.app, name="studio")
+app.add_typer(studio.app, name="studio")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"piva-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Runs the command line; a ``UserError`` becomes one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_USER_ERROR)

@@ -1,0 +1,117 @@
+"""The options of the commands, as annotated types.
+
+Every option can also be set by an environment variable ``PIVA_BENCH_<OPTION>``; those of ``run`` in a file given
+by --config, too. The command line wins over the environment, the environment over the file.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from piva_bench.cli.values import read_config
+
+
+class Dtype(StrEnum):
+    """Precision of the networks."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+def _option(panel: str | None, name: str, *short: str, help: str, **more: Any) -> Any:
+    """An option with its environment variable, under a heading of the help page."""
+    variable = "PIVA_BENCH_" + name.strip("-").upper().replace("-", "_")
+    return typer.Option(
+        name, *short, help=help, envvar=variable, show_envvar=False, rich_help_panel=panel, **more
+    )
+
+
+_WHAT, _HOW, _WHERE = "What to run", "How to run it", "Where things are"
+
+Method = Annotated[
+    list[str],
+    _option(
+        _WHAT,
+        "--method",
+        "-m",
+        help="Methods, comma-separated: names from `piva-bench list`, or file.py:Class.",
+    ),
+]
+Dataset = Annotated[str, _option(_WHAT, "--dataset", "-d", help="Dataset, from `piva-bench list`.")]
+ProfileName = Annotated[
+    str, _option(_WHAT, "--profile", "-p", help="Backbone, resolution and metrics: embedded or paper.")
+]
+Param = Annotated[
+    list[str] | None,
+    _option(
+        _WHAT,
+        "--param",
+        metavar="NAME=VALUE",
+        help="Parameter of the methods that have it; see `piva-bench describe method`.",
+    ),
+]
+Limit = Annotated[
+    int | None,
+    _option(_WHAT, "--limit", "-n", min=1, help="Only this many samples, spread over the edit types."),
+]
+SampleIds = Annotated[list[str] | None, _option(_WHAT, "--sample", help="Only these samples (ids).")]
+Seed = Annotated[list[str] | None, _option(_WHAT, "--seed", help="Seeds, comma-separated.", show_default="0")]
+
+Device = Annotated[
+    str, _option(_HOW, "--device", help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")
+]
+Precision = Annotated[Dtype, _option(_HOW, "--dtype", help="Precision of the networks.")]
+BatchSize = Annotated[int, _option(_HOW, "--batch-size", "-b", min=1, help="Edits computed together.")]
+Overwrite = Annotated[bool, _option(_HOW, "--overwrite", help="Compute edits again that are stored already.")]
+DryRun = Annotated[
+    bool, _option(_HOW, "--dry-run", help="Print the plan and how long it will take; store nothing.")
+]
+FailAbove = Annotated[
+    float,
+    _option(_HOW, "--fail-above", min=0, max=1, help="Exit with 3 if a larger fraction of edits failed."),
+]
+
+OutputDir = Annotated[
+    Path | None,
+    _option(
+        _WHERE,
+        "--output-dir",
+        "-o",
+        help="Where results go.",
+        show_default="results/runs/<profile>-<dataset>",
+    ),
+]
+Model = Annotated[
+    str | None, _option(_WHERE, "--model", help="Diffusers folder.", show_default="the profile's model")
+]
+DataRoot = Annotated[
+    Path | None,
+    _option(
+        _WHERE, "--data-root", help="Folder or archive of the dataset.", show_default="the embedded copy"
+    ),
+]
+Config = Annotated[
+    Path | None,
+    _option(
+        _WHERE,
+        "--config",
+        "-c",
+        callback=read_config,
+        is_eager=True,
+        help="YAML file of options, one 'limit: 8' a line; the command line wins over it.",
+    ),
+]
+
+RunDirectory = Annotated[
+    Path | None,
+    typer.Argument(help="Output directory of a run.", show_default="the only one below results/runs"),
+]
+Protocol = Annotated[
+    str | None, _option(None, "--protocol", help="Metric protocol.", show_default="the profile's")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,0 +1,49 @@
+"""``piva-bench report``: tables and contact sheet of a run, from its records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from piva_bench.cli import options, values
+from piva_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from piva_bench.data.sample import Sample
+
+
+def report(
+    run: options.RunDirectory = None,
+    protocol: options.Protocol = None,
+    data_root: options.DataRoot = None,
+) -> None:
+    """Write a run's tables (CSV, Markdown, LaTeX) and contact sheet again, and print the table."""
+    directory = values.run_directory(run)
+    profile, samples = values.open_run(directory, data_root)
+    write_and_print(directory, protocol or profile.protocol, samples)
+
+
+def write_and_print(directory: Path, protocol: str, samples: Mapping[str, Sample]) -> None:
+    """Writes ``<directory>/report/`` and prints the table by method.
+
+    Args:
+        directory: the run.
+        protocol: whose scores to show.
+        samples: the dataset's samples by id; for the contact sheet.
+
+    Raises:
+        UserError: there is nothing to show, or the files cannot be written.
+    """
+    from rich.console import Console
+
+    from piva_bench.report.terminal import print_table
+    from piva_bench.report.write import write_report
+
+    try:
+        written = write_report(directory, samples, protocol)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write {directory / 'report'}: {error.strerror or error}. Mend this and run `piva-bench report`."
+        ) from error
+    print_table(written.methods, Console())

@@ -1,0 +1,147 @@
+"""How the values of options are read: lists, parameters, configuration files, run directories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from piva_bench.errors import UnknownName, UserError
+
+if TYPE_CHECKING:
+    from piva_bench.data.sample import Sample
+    from piva_bench.profiles import Profile
+
+
+def split(values: Iterable[str]) -> list[str]:
+    """Flattens repeated options whose values are comma-separated: ["a,b", "c"] is ["a", "b", "c"]."""
+    return [part.strip() for value in values for part in value.split(",") if part.strip()]
+
+
+def parse_seeds(values: Iterable[str]) -> list[int]:
+    """Seeds from comma-separated numbers.
+
+    Raises:
+        UserError: one is no number, or negative.
+    """
+    parts = split(values)
+    for part in parts:
+        if not part.isdecimal():
+            raise UserError(f"--seed {part}: a seed is a whole number from 0.")
+    return [int(part) for part in parts]
+
+
+def parse_params(values: Iterable[str]) -> dict[str, Any]:
+    """Method parameters from ``name=value``; values are read as YAML (0.4, true, adam).
+
+    Raises:
+        UserError: no ``=``, or a name given twice.
+    """
+    import yaml
+
+    params: dict[str, Any] = {}
+    for item in values:
+        name, equals, text = item.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name:
+            raise UserError(f"--param {item}: write name=value, for example preservation_weight=0.4.")
+        if name in params:
+            raise UserError(f"--param {name} is given twice.")
+        try:
+            params[name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            params[name] = text
+    return params
+
+
+def read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Makes the options of a YAML file the defaults of the command line; the callback of --config.
+
+    Raises:
+        UserError: no such file, no YAML mapping, or an option that does not exist.
+    """
+    if path is None:
+        return None
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"--config {path}: {getattr(error, 'strerror', None) or 'not a text file'}."
+        ) from error
+    except yaml.YAMLError as error:
+        raise UserError(f"--config {path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"--config {path}: write one 'option: value' a line, for example 'method: piva'.")
+    known = {option.name for option in context.command.params if option.name} - {"config"}
+    defaults: dict[str, Any] = {}
+    for option, value in content.items():
+        name = str(option).replace("-", "_")
+        if name not in known:
+            raise UnknownName(
+                f"option in {path}", str(option), [option.replace("_", "-") for option in known]
+            )
+        defaults[name] = _as_typed(value)
+    context.default_map = defaults
+    return path
+
+
+def _as_typed(value: Any) -> Any:
+    """A YAML value as it would have been typed: lists of texts, mappings as name=value."""
+    import yaml
+
+    def text(item: Any) -> str:
+        return item if isinstance(item, str) else yaml.safe_dump(item, default_flow_style=True).split("\n")[0]
+
+    if isinstance(value, dict):
+        return [f"{name}={text(item)}" for name, item in value.items()]
+    if isinstance(value, list):
+        return [text(item) for item in value]
+    return value
+
+
+def run_directory(given: Path | None) -> Path:
+    """The run a command works on: the one given, or the only one below ``results/runs``.
+
+    Raises:
+        UserError: it holds no run, or there is none or more than one to choose from.
+    """
+    if given is not None:
+        if not (given / "records").is_dir():
+            raise UserError(f"{given} holds no run: give the --output-dir of a `piva-bench run`.")
+        return given
+    runs = sorted(path.parent for path in Path("results/runs").glob("*/records"))
+    if len(runs) != 1:
+        found = f"there are {', '.join(map(str, runs))}" if runs else "there is none below results/runs"
+        raise UserError(f"Which run? Give its output directory: {found}.")
+    return runs[0]
+
+
+def open_run(directory: Path, data_root: Path | None) -> tuple[Profile, dict[str, Sample]]:
+    """The profile of a stored run, and the samples by id of the dataset it edited.
+
+    Args:
+        directory: the run's output directory.
+        data_root: where the dataset is now, if it has moved.
+
+    Raises:
+        UserError: no manifest, or the dataset is not the one that was edited.
+    """
+    from piva_bench.profiles import get_profile
+    from piva_bench.registry import DATASETS
+    from piva_bench.runs.manifest import Manifest
+
+    manifest = Manifest(directory)
+    if not manifest:
+        raise UserError(f"{directory} has no manifest.json: give the --output-dir of a `piva-bench run`.")
+    profile = get_profile(manifest.setup.profile)
+    dataset = DATASETS.load(manifest.setup.dataset)(profile, data_root or manifest.data_root)
+    if dataset.revision != manifest.setup.dataset_revision:
+        raise UserError(
+            f"{directory} edited {manifest.setup.dataset} at revision {manifest.setup.dataset_revision}, this copy is "
+            f"{dataset.revision}: name the right one with --data-root."
+        )
+    return profile, {sample.id: sample for sample in dataset.samples}
