@@ -125,7 +125,13 @@ class BarProgress(PlainProgress):
     def batch_started(self, units: Sequence[Unit]) -> None:
         """See ``Watcher``."""
         super().batch_started(units)
-        self._bar.update(self._task, description=self._method, total=self._todo, completed=self._done)
+        self._bar.update(
+            self._task,
+            description=self._method,
+            total=self._todo,
+            completed=self._done,
+            scores=self._scores(),
+        )
 
     def step(self, fraction: float, scalars: Mapping[str, float]) -> None:
         """See ``Watcher``."""
