@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+import piva_bench  # noqa: F401  before any test file: it makes torchvision importable beside a CPU build of torch
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 for name in [name for name in os.environ if name.startswith("PIVA_BENCH_")]:

@@ -286,6 +286,10 @@ class Renderer:
 
     def render(self, scene: Scene) -> Shot:
         """Photograph a scene."""
+        with self._gl:  # another renderer of this process may have been at work meanwhile
+            return self._photograph(scene)
+
+    def _photograph(self, scene: Scene) -> Shot:
         placed = place(scene)
         angle, rise = np.radians(-35.0 + scene.light), np.radians(50.0)
         key = np.array([np.sin(angle) * np.cos(rise), np.sin(rise), np.cos(angle) * np.cos(rise)])

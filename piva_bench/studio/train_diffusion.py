@@ -200,6 +200,9 @@ def _save(model: WithAverage, tokenizer: Any, folder: Path) -> None:
     for part in ("unet", "text_encoder", "tokenizer", "scheduler"):
         shutil.rmtree(folder / part, ignore_errors=True)
         (fresh / part).replace(folder / part)
+    # Left as float16, a plain `from_pretrained` would load the text encoder in half and the UNet in full.
+    config = folder / "text_encoder" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "dtype": "float32"}, indent=2) + "\n")
     index = json.loads((fresh / "model_index.json").read_text())
     index.pop("_name_or_path", None)
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")

@@ -1,0 +1,114 @@
+"""``piva-bench studio``: rebuild the embedded world: its pictures, its dataset and its models."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from piva_bench.paths import data_root, embedded_model_dir, studio_classifier_dir, studio_clip_dir
+
+app = typer.Typer(
+    help="Rebuild the embedded world. Nothing here is needed to run the benchmark.",
+    no_args_is_help=True,
+    epilog="Order: render, train autoencoder, train diffusion, train classifier, train clip, evaluate.",
+)
+
+Renders = Annotated[Path, typer.Option(help="Folder of the training pictures and checkpoints (large).")]
+RENDERS = Path("studio-renders")
+
+
+class Model(StrEnum):
+    """What can be trained."""
+
+    autoencoder = "autoencoder"
+    diffusion = "diffusion"
+    classifier = "classifier"
+    clip = "clip"
+
+
+@app.command()
+def objects(
+    archive: Annotated[Path, typer.Argument(help="Unpacked BlendSwap-CC-0.sh3f of sweethome3d-furniture.")],
+) -> None:
+    """Import the CC0 models as GLB files in the studio's frame."""
+    from piva_bench.studio.import_objects import import_objects
+
+    import_objects(archive, data_root() / "studio" / "objects")
+
+
+@app.command()
+def pie(
+    out: Annotated[Path | None, typer.Option(help="Folder to write.", show_default="datasets/pie")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed, another dataset.")] = 0,
+) -> None:
+    """Render the embedded PIE-Bench: samples, counterfactuals, masks, prompts."""
+    from piva_bench.studio.build_pie import build
+
+    build(out or data_root() / "pie", seed)
+
+
+@app.command()
+def render(
+    renders: Renders = RENDERS,
+    count: Annotated[int, typer.Option(min=1, help="Number of pictures.")] = 30_000,
+    seed: Annotated[int, typer.Option(help="Decides scenes and captions.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+) -> None:
+    """Render the training pictures; a second call finishes what is missing."""
+    import json
+
+    from piva_bench.studio.render_training import render_training
+
+    held_out = set(json.loads((data_root() / "pie" / "held_out.json").read_text()))
+    render_training(renders, count, seed=seed, held_out=held_out, workers=workers)
+
+
+@app.command()
+def train(
+    model: Annotated[Model, typer.Argument(help="Which model.")],
+    minutes: Annotated[float, typer.Option(min=0, help="Budget, earlier runs counted.")],
+    renders: Renders = RENDERS,
+    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ignore the checkpoint and start anew.")] = False,
+) -> None:
+    """Train one of the embedded models; killed and run again, it goes on from its last checkpoint."""
+    resume = not fresh
+    if model is Model.autoencoder:
+        from piva_bench.studio import train_autoencoder
+
+        train_autoencoder.train(renders, embedded_model_dir() / "vae", minutes, seed, resume)
+    elif model is Model.diffusion:
+        from piva_bench.studio import train_diffusion
+
+        train_diffusion.train(renders, embedded_model_dir(), minutes, seed, resume)
+    elif model is Model.classifier:
+        from piva_bench.studio import train_classifier
+
+        train_classifier.train(renders, studio_classifier_dir(), minutes, seed, resume)
+    else:
+        from piva_bench.studio import train_clip
+
+        train_clip.train(renders, studio_clip_dir(), minutes, seed, resume)
+
+
+@app.command()
+def evaluate(
+    count: Annotated[int, typer.Option(min=1, help="Held-out prompts.")] = 200,
+    training_count: Annotated[
+        int, typer.Option(help="Size of the training set the prompts must avoid.")
+    ] = 30_000,
+    guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance.")] = 5.0,
+    sheet: Annotated[Path | None, typer.Option(help="Where to put a contact sheet of the samples.")] = None,
+) -> None:
+    """Sample held-out prompts and let the attribute classifier judge them."""
+    import json
+
+    from piva_bench.studio.evaluate_diffusion import evaluate as judge
+
+    report = judge(
+        embedded_model_dir(), studio_classifier_dir(), training_count, count, sheet, guidance_scale
+    )
+    typer.echo(json.dumps(report, indent=2))
