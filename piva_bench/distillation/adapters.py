@@ -27,7 +27,7 @@ class AdapterTrainer:
         embeds: text embeddings [B, L, D] by prompt name ("source", "target", "null").
 
     Attributes:
-        weights: [B, P] by adapter name, see ``AttentionLora``.
+        weights: [B, P] by adapter name, see ``AttentionLora``; parts of one tensor.
     """
 
     def __init__(
@@ -39,19 +39,28 @@ class AdapterTrainer:
         embeds: dict[str, Tensor],
     ) -> None:
         self.params, self.denoiser, self.draws, self.embeds = params, denoiser, draws, embeds
-        self.weights: dict[str, Tensor] = {}
-        self.optimizers: dict[str, torch.optim.AdamW] = {}
-        for spec in specs:
-            numel = denoiser.lora.a_numel(params.lora_rank)
-            uniform = draws.uniform(0, f"adapter/{spec.name}/weights", (numel,))
-            weights = denoiser.lora.initial(uniform).requires_grad_()
-            self.weights[spec.name] = weights
-            # PyTorch's AdamW defaults (weight decay 0.01), as in the official VSD code.
-            self.optimizers[spec.name] = torch.optim.AdamW([weights], lr=params.lora_learning_rate)
+        self.names = [spec.name for spec in specs]
+        numel = denoiser.lora.a_numel(params.lora_rank)
+        uniform = [draws.uniform(0, f"adapter/{name}/weights", (numel,)) for name in self.names]
+        self._all = denoiser.lora.initial(torch.cat(uniform))
+        self.weights: dict[str, Tensor] = dict(zip(self.names, self._all.chunk(len(specs)), strict=True))
+        # One optimiser each, so that an adapter can rest. PyTorch's defaults (weight decay 0.01) are those of the
+        # official VSD code.
+        self.optimizers = {
+            name: torch.optim.AdamW([weights], lr=params.lora_learning_rate, fused=True)
+            for name, weights in self.weights.items()
+        }
+
+    def _stacked(self, names: Sequence[str]) -> Tensor:
+        """Weights [len(names) * B, P] of these adapters; no copy if they lie side by side."""
+        first, batch = self.names.index(names[0]), len(self.weights[names[0]])
+        if list(names) == self.names[first : first + len(names)]:
+            return self._all[first * batch : (first + len(names)) * batch]
+        return torch.cat([self.weights[name] for name in names])
 
     def rows(self, names: Sequence[str], start: int = 0) -> LoraRows:
         """These adapters, each for all samples, for the batch rows from ``start`` on."""
-        return self.denoiser.lora.rows(torch.cat([self.weights[name] for name in names]), start)
+        return self.denoiser.lora.rows(self._stacked(names), start)
 
     def train(
         self, index: int, data: dict[str, Tensor], specs: Sequence[AdapterSpec], purpose: str
@@ -78,17 +87,14 @@ class AdapterTrainer:
         null = self.embeds["null"].repeat(len(specs), 1, 1)
         embeds = torch.where((dropped < self.params.prompt_dropout).view(-1, 1, 1), null, embeds)
         noisy = self.denoiser.add_noise(torch.cat([data[spec.data] for spec in specs]), noise, t)
+        weights = self._stacked([spec.name for spec in specs]).detach().requires_grad_()
         with torch.enable_grad():
-            prediction = self.denoiser.predict_noise(
-                noisy, t, embeds, self.rows([spec.name for spec in specs])
-            )
+            prediction = self.denoiser.predict_noise(noisy, t, embeds, self.denoiser.lora.rows(weights))
             errors = (prediction - noise).square()
             # The sum, divided afterwards, gives each row's mean loss with gradients large enough for float16.
-            errors.sum().backward()
-        for spec in specs:
-            gradient = self.weights[spec.name].grad
-            assert gradient is not None
-            gradient.div_(errors[0].numel())
+            (gradients,) = torch.autograd.grad(errors.sum(), weights)
+        gradients /= errors[0].numel()
+        for spec, gradient in zip(specs, gradients.chunk(len(specs)), strict=True):
+            self.weights[spec.name].grad = gradient
             self.optimizers[spec.name].step()
-            self.optimizers[spec.name].zero_grad()
         return errors.detach().mean(dim=(1, 2, 3)).view(len(specs), -1)

@@ -58,8 +58,10 @@ class BatchNoise:
 
     def noise(self, step: int, purpose: str, shape: Sequence[int]) -> Tensor:
         """[B, *shape], standard normal."""
-        rows = [noise(self.seed, name, step, purpose, shape) for name in self.sample_ids]
-        return torch.stack(rows).to(self.device)
+        values = np.empty((len(self.sample_ids), math.prod(shape)), dtype=np.float32)
+        for name, row in zip(self.sample_ids, values, strict=True):
+            _generator(self.seed, name, step, purpose).standard_normal(out=row, dtype=np.float32)
+        return torch.from_numpy(values).view(-1, *shape).to(self.device)
 
     def timesteps(self, step: int, low: int, high: int, purpose: str) -> Tensor:
         """[B] integers from ``low`` to ``high``."""

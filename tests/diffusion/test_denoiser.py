@@ -44,13 +44,14 @@ def test_prompts_encoded_in_inference_mode_can_be_trained_on(tiny_sd):
 
 
 def test_images_become_scaled_posterior_means_and_back(denoiser, pipeline):
-    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
         expected = pipeline.vae.encode(images).latent_dist.mean * pipeline.vae.config.scaling_factor
         decoded = pipeline.vae.decode(expected / pipeline.vae.config.scaling_factor).sample.clamp(-1, 1)
     latents = denoiser.encode_images(images)
-    torch.testing.assert_close(latents, expected)
-    torch.testing.assert_close(denoiser.decode_latents(latents), decoded)
+    # Ours go one at a time, where sums are ordered otherwise than in a batch of two.
+    torch.testing.assert_close(latents, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(denoiser.decode_latents(latents), decoded, atol=1e-4, rtol=0)
 
 
 def test_an_images_latents_are_the_same_alone_and_in_a_batch(denoiser):

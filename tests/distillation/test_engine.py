@@ -180,8 +180,11 @@ def test_a_sample_of_nan_leaves_the_others_untouched(denoiser, method):
 def test_a_sample_that_diverges_on_the_way_is_held_and_reported(denoiser):
     tasks = make_tasks(3)
 
+    latents = []
+
     class Unstable(DDS):
         def gradient(self, step, eps):
+            latents.append(step.latents.clone())
             gradient = super().gradient(step, eps)
             if step.index == 2:
                 gradient[1] = torch.inf
@@ -198,6 +201,8 @@ def test_a_sample_that_diverges_on_the_way_is_held_and_reported(denoiser):
     assert [outcome.image is None for outcome in outcomes] == [False, True, True]
     assert "step 2" in outcomes[1].reason
     assert "step 3" in outcomes[2].reason
+    assert torch.equal(latents[5][1], latents[2][1])
+    assert torch.equal(latents[5][2], latents[4][2])
     assert outcomes[1].trace["loss"] == clean[1].trace["loss"][:2]
     # What is shown are means over the healthy samples, so they are finite to the end.
     assert [index for index, _ in seen] == list(range(6))

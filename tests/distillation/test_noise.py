@@ -56,6 +56,7 @@ def test_a_sample_draws_the_same_in_any_batch(names, random, step):
     for row, name in enumerate(names):
         elsewhere = shuffled.index(name)
         assert torch.equal(batch.noise(step, "n", (4,))[row], other.noise(step, "n", (4,))[elsewhere])
+        assert torch.equal(batch.noise(step, "n", (2, 2))[row], noise(3, name, step, "n", (2, 2)))
         assert batch.timesteps(step, 0, 999, "t")[row] == other.timesteps(step, 0, 999, "t")[elsewhere]
         assert batch.uniform(step, "u")[row] == other.uniform(step, "u")[elsewhere]
 
