@@ -28,7 +28,7 @@ def test_new_adapters_change_nothing(denoiser, inputs):
 def test_initial_weights_have_pefts_distribution(denoiser, tiny_sd):
     lora = denoiser.lora
     ours = lora.rows(lora.initial(torch.rand(200, lora.a_numel(RANK)))).factors
-    theirs = parameters(peft_unet(tiny_sd, lora, RANK, ["a"]), lora, "a")
+    theirs = parameters(peft_unet(tiny_sd, lora, RANK, ["one"]), lora, "one")
     for (a, b), (peft_a, peft_b) in zip(ours, theirs, strict=True):
         assert a.shape[1:] == peft_a.shape
         assert b.shape[1:] == peft_b.shape

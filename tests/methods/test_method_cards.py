@@ -1,7 +1,10 @@
 """What every method that ships must say about itself."""
 
+import subprocess
+import sys
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -10,6 +13,7 @@ from methods.dds import DDS
 from methods.piva import Piva
 from piva_bench.distillation.method import EditMethod, MethodCard
 
+ROOT = Path(__file__).parents[2]
 NAMES = ["counterfactual", "dds", "identity", "piva", "piva_analytic", "sds", "vae_roundtrip"]
 METHODS = [import_module(f"methods.{name}") for name in NAMES]
 METHODS = [
@@ -80,3 +84,13 @@ def test_defaults_are_the_official_recipe():
 def test_bad_parameters_are_refused(values):
     with pytest.raises(ValidationError):
         Piva.Params(**values)
+
+
+def test_listing_methods_loads_nothing_heavy():
+    code = (
+        "import sys\n"
+        + "".join(f"import methods.{name}\n" for name in NAMES)
+        + "print(sorted({'torch', 'diffusers', 'transformers', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
