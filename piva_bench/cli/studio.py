@@ -24,6 +24,7 @@ class Model(StrEnum):
     """What can be trained."""
 
     autoencoder = "autoencoder"
+    decoder = "decoder"
     diffusion = "diffusion"
     classifier = "classifier"
     clip = "clip"
@@ -80,6 +81,10 @@ def train(
         from piva_bench.studio import train_autoencoder
 
         train_autoencoder.train(renders, embedded_model_dir() / "vae", minutes, seed, resume)
+    elif model is Model.decoder:
+        from piva_bench.studio import train_autoencoder
+
+        train_autoencoder.refine_decoder(renders, embedded_model_dir() / "vae", minutes, seed, resume)
     elif model is Model.diffusion:
         from piva_bench.studio import train_diffusion
 

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 
 from piva_bench.studio.captions import Wording, caption
 from piva_bench.studio.classifier import StudioClassifier, to_input
+from piva_bench.studio.model_card import update_report
+from piva_bench.studio.render import Renderer
 from piva_bench.studio.scene import Scene, composition_key, random_scene, training_scenes
+from piva_bench.studio.train_autoencoder import to_input as vae_input
 from piva_bench.studio.vocabulary import HEADS
 
 COLOURLESS = ("sketch", "sepia")
@@ -54,6 +57,18 @@ def sample_pictures(folder: Path, prompts: list[str], guidance_scale: float, see
 
 
 @torch.inference_mode()
+def round_trips(vae_folder: Path, images: np.ndarray) -> np.ndarray:
+    """The pictures encoded and decoded again: uint8 [N, H, W, 3]."""
+    vae = AutoencoderKL.from_pretrained(vae_folder).eval()
+    parts = []
+    for start in range(0, len(images), 50):
+        x = vae_input(images[start : start + 50])
+        y = vae.decode(vae.encode(x).latent_dist.mean).sample.clamp(-1, 1)
+        parts.append(((y + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
+    return np.concatenate(parts)
+
+
+@torch.inference_mode()
 def obedience(classifier: StudioClassifier, images: np.ndarray, scenes: list[Scene]) -> dict[str, float]:
     """Share of pictures in which the classifier reads each attribute as the scene has it."""
     logits = classifier(to_input(images))
@@ -89,15 +104,21 @@ def evaluate(
     sheet: Path | None = None,
     guidance_scale: float = GUIDANCE_SCALE,
 ) -> dict[str, Any]:
-    """Sample ``count`` held-out prompts and report the accuracy of every attribute."""
+    """Sample ``count`` held-out prompts and report the accuracy of every attribute, in the model's card too."""
     scenes = evaluation_scenes(count, training_count)
     rng = random.Random("studio-evaluation-wording")
     prompts = [caption(scene, Wording.random(rng)) for scene in scenes]
     images = sample_pictures(folder, prompts, guidance_scale)
     if sheet is not None:
         contact_sheet(images).save(sheet)
+    renderer = Renderer(images.shape[1])
+    renders = np.stack([renderer.render(scene).image for scene in scenes])
     classifier = StudioClassifier.load(classifier_folder)
-    return {
+    report = {
         "prompts": count, "sampler": f"DDIM {STEPS}", "guidance_scale": guidance_scale,
         "accuracy": obedience(classifier, images, scenes),
+        "accuracy_renders": obedience(classifier, renders, scenes),
+        "accuracy_round_trips": obedience(classifier, round_trips(folder / "vae", renders), scenes),
     }  # fmt: skip
+    update_report(folder, evaluation=report)
+    return report

@@ -16,6 +16,7 @@ from PIL import Image
 from trimesh.visual.material import PBRMaterial
 
 from piva_bench.errors import DataError
+from piva_bench.studio.objects import trimesh_parts
 
 SOURCES: dict[str, tuple[str, float]] = {
     "teddy_bear": ("teddyBear", -20),
@@ -105,7 +106,7 @@ def import_objects(archive: Path, out: Path) -> None:
     for name, (folder, turn) in SOURCES.items():
         source = models / folder
         loaded = trimesh.load_scene(next(source.glob("*.obj")))
-        meshes = loaded.dump()
+        meshes = trimesh_parts(loaded)
         plain = sum(len(m.faces) for m in meshes)
         keep = min(1.0, MAX_FACES / plain)
         scene = normalise(trimesh.Scene([_part(m, keep) for m in meshes]), turn)

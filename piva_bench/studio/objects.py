@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from PIL import Image
 from piva_bench.errors import DataError
 from piva_bench.paths import data_root
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ def _thing(parts: list[Part]) -> Thing:
     return Thing(tuple(parts), max(float(np.average(lights, weights=weights)), 0.05), outline)
 
 
+def trimesh_parts(scene: trimesh.Scene) -> list[trimesh.Trimesh]:
+    """The scene's meshes, each brought to the scene's frame."""
+    return [mesh for mesh in scene.dump() if isinstance(mesh, trimesh.Trimesh)]
+
+
 def load_glb(path: Path) -> Thing:
     """Read a GLB that stands in the studio's frame.
 
@@ -78,11 +84,12 @@ def load_glb(path: Path) -> Thing:
             f"cannot read the 3D model {path}: {error}; restore it from the repository"
         ) from error
     parts = []
-    for mesh in scene.dump():
-        material = mesh.visual.material
+    for mesh in trimesh_parts(scene):
+        material: Any = mesh.visual.material  # type: ignore[union-attr]  # a GLB has one
         texture = material.baseColorTexture
         factor = material.baseColorFactor
-        colour = (1.0, 1.0, 1.0) if factor is None else tuple(float(c) / 255 for c in factor[:3])
+        red, green, blue = (255, 255, 255) if factor is None else factor[:3]
+        colour = (red / 255, green / 255, blue / 255)
         parts.append(_part(mesh, colour, texture.convert("RGB") if texture is not None else None))
     return _thing(parts)
 
@@ -127,6 +134,6 @@ def thing(name: str) -> Thing:
     if name == "balloon":
         air = trimesh.creation.icosphere(subdivisions=3, radius=0.42)
         air.apply_scale([1, 1.15, 1]).apply_translation([0.62, 0.72, 0])
-        string = trimesh.creation.cylinder(0.02, sections=6, segment=[[0, 0, 0], [0.62, 0.28, 0]])
+        string = trimesh.creation.cylinder(0.02, sections=6, segment=np.array([[0, 0, 0], [0.62, 0.28, 0]]))
         return _thing([_part(air, (0.9, 0.08, 0.1), None), _part(string, (0.2, 0.2, 0.2), None)])
     return load_glb(data_root() / "studio" / "objects" / f"{name}.glb")

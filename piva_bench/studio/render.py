@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -216,7 +217,8 @@ class Renderer:
         try:
             import moderngl
 
-            self._gl: Any = moderngl.create_standalone_context(backend="egl")
+            create: Any = moderngl.create_standalone_context  # its stub knows no keyword
+            self._gl: Any = create(backend="egl")
         except Exception as error:  # whatever the loader or the driver raises
             raise UserError(
                 f"no OpenGL through EGL here ({error}); on Debian: apt-get install libegl1 libgl1-mesa-dri"
@@ -274,7 +276,7 @@ class Renderer:
         wall = quad([[-9, 0, -1.7], [9, 0, -1.7], [9, 9, -1.7], [-9, 9, -1.7]], [0, 0, 1])
         return {FLOOR: floor, BACKDROP: wall}
 
-    def _cast_shadows(self, placed: list[Placed], lights: list[Floats]) -> None:
+    def _cast_shadows(self, placed: list[Placed], lights: Sequence[Floats]) -> None:
         for (_, _, frame), light in zip(self._shadows, lights, strict=True):
             frame.use()
             frame.clear(depth=1.0)

@@ -60,9 +60,9 @@ class Scene:
         for field, value, allowed in checks:
             if value not in allowed:
                 raise ValueError(f"scene: {field} {value!r} is none of {', '.join(allowed)}")
-        for field, value in (("color", self.color), ("second_color", self.second_color)):
-            if value is not None and value not in words.COLORS:
-                raise ValueError(f"scene: {field} {value!r} is none of {', '.join(words.COLORS)}")
+        for field, paint in (("color", self.color), ("second_color", self.second_color)):
+            if paint is not None and paint not in words.COLORS:
+                raise ValueError(f"scene: {field} {paint!r} is none of {', '.join(words.COLORS)}")
         if (self.second == "none") != (self.second_color is None):
             raise ValueError("scene: a second object and its colour come together or not at all")
 

@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from piva_bench.studio.ema import WithAverage
+from piva_bench.studio.model_card import update_report
 from piva_bench.studio.shards import held_out, load_masks, load_shards
 from piva_bench.studio.timed_training import say, train_for
 
@@ -30,6 +31,7 @@ CONFIG: dict[str, Any] = {
 CROP = 32
 BATCH_CROPS, BATCH_WHOLE = 8, 3
 """Three steps in four look at crops round the object (four times as many for the price), one at whole pictures."""
+BATCH_SIZE = f"{BATCH_CROPS} crops or {BATCH_WHOLE} pictures"
 LEARNING_RATE = 2e-3
 KL_WEIGHT = 1e-4
 OBJECT_WEIGHT = 3.0
@@ -82,17 +84,27 @@ def latent_scale(vae: AutoencoderKL, images: np.ndarray) -> float:
     return float(1 / latents.std())
 
 
-def _crops(
-    images: np.ndarray, masks: np.ndarray, rows: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """A window of each picture, centred on a random pixel of its object where the border allows."""
-    windows = []
-    for row in rows:
-        places = np.argwhere(masks[row])
-        y, x = places[rng.integers(len(places))] if len(places) else rng.integers(0, 64, 2)
-        top, left = (int(np.clip(v - CROP // 2, 0, 64 - CROP)) for v in (y, x))
-        windows.append((row, slice(top, top + CROP), slice(left, left + CROP)))
-    return np.stack([images[w] for w in windows]), np.stack([masks[w] for w in windows])
+def object_weight(mask: Tensor) -> Tensor:
+    """Weight of each pixel [N, 1, H, W]: the object and the pixel round it count OBJECT_WEIGHT times."""
+    return 1 + (OBJECT_WEIGHT - 1) * F.max_pool2d(mask, 3, 1, 1)
+
+
+def _batch(
+    images: np.ndarray, masks: np.ndarray, trainable: np.ndarray, rng: np.random.Generator, whole: bool
+) -> tuple[Tensor, Tensor]:
+    """Pictures [N, 3, H, W] and masks [N, 1, H, W]: whole, or windows centred on a pixel of the object."""
+    pictures, covers = [], []
+    for row in rng.choice(trainable, BATCH_WHOLE if whole else BATCH_CROPS):
+        window = (row, slice(None), slice(None))
+        if not whole:
+            places = np.argwhere(masks[row])
+            y, x = places[rng.integers(len(places))] if len(places) else rng.integers(0, 64, 2)
+            top, left = (int(np.clip(v - CROP // 2, 0, 64 - CROP)) for v in (y, x))
+            window = (row, slice(top, top + CROP), slice(left, left + CROP))
+        pictures.append(images[window])
+        covers.append(masks[window])
+    x, mask = to_input(np.stack(pictures)), torch.from_numpy(np.stack(covers)).float()[:, None]
+    return (x.flip(-1), mask.flip(-1)) if rng.random() < 0.5 else (x, mask)
 
 
 def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool = True) -> dict[str, Any]:
@@ -113,31 +125,20 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
         for name, parameter in vae.named_parameters():
             if ".conv2." in name:
                 parameter.zero_()
-    model = WithAverage(vae, decay=0.995)
+    model: Any = WithAverage(vae, decay=0.995)
     optimizer = torch.optim.AdamW(vae.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
 
     def loss_at(step: int) -> Tensor:
         model.update()
-        rng = np.random.default_rng((seed, step))
-        if step % 4 == 3:
-            rows = rng.choice(trainable, BATCH_WHOLE)
-            pictures, cover = images[rows], masks[rows]
-        else:
-            pictures, cover = _crops(images, masks, rng.choice(trainable, BATCH_CROPS), rng)
-        x = to_input(pictures)
-        mask = torch.from_numpy(cover).float()[:, None]
-        if rng.random() < 0.5:
-            x, mask = x.flip(-1), mask.flip(-1)
+        x, mask = _batch(images, masks, trainable, np.random.default_rng((seed, step)), whole=step % 4 == 3)
         posterior = vae.encode(x).latent_dist
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         noise = torch.randn(posterior.mean.shape, generator=generator)
         y = vae.decode(posterior.mean + posterior.std * noise).sample
-        weight = 1 + (OBJECT_WEIGHT - 1) * F.max_pool2d(mask, 3, 1, 1)
         if step % 500 == 0 and step:
             say(f"round trip {psnr(model.average, images[kept[:128]], masks[kept[:128]])}")
-        return (
-            reconstruction_loss(y, x, weight) + KL_WEIGHT * posterior.kl().mean() / posterior.mean[0].numel()
-        )
+        loss = reconstruction_loss(y, x, object_weight(mask))
+        return loss + KL_WEIGHT * posterior.kl().mean() / posterior.mean[0].numel()
 
     steps, seconds = train_for(
         minutes,
@@ -152,8 +153,62 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
     shipped.register_to_config(scaling_factor=latent_scale(shipped, images[trainable[:2048]]))
     shipped.half().save_pretrained(out, safe_serialization=True)
     report = {
-        "pictures": len(trainable), "steps": steps, "batch_sizes": [BATCH_CROPS, BATCH_WHOLE],
+        "pictures": len(trainable), "steps": steps, "batch_size": BATCH_SIZE,
         "minutes": round(seconds / 60, 1), **psnr(shipped.float(), images[kept], masks[kept]),
     }  # fmt: skip
+    update_report(out.parent, autoencoder=report)
+    say(str(report))
+    return report
+
+
+def refine_decoder(
+    renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool = True
+) -> dict[str, Any]:
+    """Train only the decoder of the autoencoder in ``out`` further: its latents, and models of them, stay valid.
+
+    Takes and returns what :func:`train` does.
+    """
+    images, _ = load_shards(renders)
+    masks = load_masks(renders)
+    evaluation = held_out(images)
+    trainable, kept = np.flatnonzero(~evaluation), np.flatnonzero(evaluation)[:EVALUATED]
+    vae = AutoencoderKL.from_pretrained(out)
+    vae.encoder.requires_grad_(False)
+    vae.quant_conv.requires_grad_(False)
+    model: Any = WithAverage(vae, decay=0.998)
+    optimizer = torch.optim.AdamW(
+        [p for p in vae.parameters() if p.requires_grad],
+        LEARNING_RATE / 2,
+        betas=(0.9, 0.99),
+        weight_decay=1e-4,
+    )
+
+    def loss_at(step: int) -> Tensor:
+        model.update()
+        x, mask = _batch(
+            images, masks, trainable, np.random.default_rng((seed, 1, step)), whole=step % 4 == 3
+        )
+        with torch.no_grad():
+            latents = vae.encode(x).latent_dist.mean
+        if step % 500 == 0:
+            say(f"round trip {psnr(model.average, images[kept[:128]], masks[kept[:128]])}")
+        return reconstruction_loss(vae.decode(latents).sample, x, object_weight(mask))
+
+    steps, seconds = train_for(
+        minutes,
+        model=model,
+        optimizer=optimizer,
+        loss_at=loss_at,
+        checkpoint=renders / "training" / "decoder.pt",
+        signature={"config": str(CONFIG), "seed": seed},
+        resume=resume,
+    )
+    shipped = model.average.eval().half()
+    shipped.save_pretrained(out, safe_serialization=True)
+    report = {
+        "pictures": len(trainable), "steps": steps, "batch_size": BATCH_SIZE, "minutes": round(seconds / 60, 1),
+        **psnr(shipped.float(), images[kept], masks[kept]),
+    }  # fmt: skip
+    update_report(out.parent, decoder=report)
     say(str(report))
     return report

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from piva_bench.studio.ema import WithAverage
+from piva_bench.studio.model_card import update_report
 from piva_bench.studio.shards import captions_of, held_out, load_shards
 from piva_bench.studio.timed_training import save_atomically, say, train_for
 from piva_bench.studio.tokenizer import MAX_LENGTH, build_tokenizer
@@ -52,10 +53,10 @@ SCHEDULE: dict[str, Any] = {
     "steps_offset": 1,
 }
 """Stable Diffusion's schedule (``scheduler_config.json`` of SD 1.x)."""
-BATCH = 32
-LEARNING_RATE = 8e-4
+BATCH = 16
+LEARNING_RATE = 7e-4
 CAPTION_DROPOUT = 0.1
-AVERAGE_DECAY = 0.9995
+AVERAGE_DECAY = 0.999
 NOISY_SHARE = 0.6
 """Share of timesteps drawn from the noisier half, where the text decides what the picture shows."""
 
@@ -174,6 +175,7 @@ def train(
         "pictures": len(trainable), "steps": steps, "batch_size": BATCH, "minutes": round(seconds / 60, 1),
         "held_out_loss": round(held_out_loss(), 4),
     }  # fmt: skip
+    update_report(model_folder, diffusion=report)
     say(str(report))
     return report
 
