@@ -98,8 +98,8 @@ class Registry:
             raise UserError(f"Two plug-ins claim the {self.kind} '{name}': {self.origin(name)}.")
         try:
             return points[0].load()
-        except (ImportError, AttributeError) as error:
-            message = f"The {self.kind} '{name}', {self.origin(name)}, cannot be loaded: {error}"
+        except Exception as error:  # somebody else's code: anything can happen, and `list` must still list
+            message = f"The {self.kind} '{name}', {self.origin(name)}, cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())}"
             raise UserError(message) from error
 
 

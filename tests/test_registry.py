@@ -46,6 +46,7 @@ def test_rivals_are_named_both(plugin):
     [
         ("import no_such_module_xyz", "No module named 'no_such_module_xyz'"),
         ("", "has no attribute 'Good'"),
+        ("raise RuntimeError('line one\\nline two')", "RuntimeError: line one line two"),
         ("class Good: pass", "is no thing: it has no card"),
     ],
 )
