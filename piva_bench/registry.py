@@ -99,8 +99,10 @@ class Registry:
         try:
             return points[0].load()
         except Exception as error:  # somebody else's code: anything can happen, and `list` must still list
-            message = f"The {self.kind} '{name}', {self.origin(name)}, cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())}"
-            raise UserError(message) from error
+            cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise UserError(
+                f"The {self.kind} '{name}', {self.origin(name)}, cannot be loaded: {cause}"
+            ) from error
 
 
 def _load_from_file(name: str) -> Any:
