@@ -42,13 +42,21 @@ def objects(
 
 @app.command()
 def pie(
-    out: Annotated[Path | None, typer.Option(help="Folder to write.", show_default="datasets/pie")] = None,
-    seed: Annotated[int, typer.Option(help="Another seed, another dataset.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the dataset.", show_default="datasets/pie")
+    ] = None,
+    new_seed: Annotated[
+        int | None, typer.Option(help="Draw other edit tasks from this seed: another dataset.")
+    ] = None,
 ) -> None:
-    """Render the embedded PIE-Bench: samples, counterfactuals, masks, prompts."""
-    from piva_bench.studio.build_pie import build
+    """Photograph the embedded PIE-Bench again: sources, counterfactuals and masks of its planned scenes."""
+    from piva_bench.studio.build_pie import build, photograph_plan
 
-    build(out or data_root() / "pie", seed)
+    folder = out or data_root() / "pie"
+    if new_seed is None:
+        photograph_plan(folder)
+    else:
+        build(folder, new_seed)
 
 
 @app.command()

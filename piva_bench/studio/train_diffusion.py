@@ -118,7 +118,7 @@ def train(
         model_folder: receives unet, text_encoder, tokenizer, scheduler and model_index.json beside ``vae``.
         minutes: budget, earlier runs counted.
         seed: of weights and batches.
-        resume: go on from the checkpoint if there is one.
+        resume: go on from the checkpoint, or without one from the weights in ``model_folder``.
 
     Returns the report: steps, pictures and the held-out loss.
     """
@@ -132,6 +132,11 @@ def train(
 
     torch.manual_seed(seed)
     net = TextToNoise(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
+    checkpoint = renders / "training" / "diffusion.pt"
+    if resume and not checkpoint.exists() and (model_folder / "unet").exists():
+        say(f"no checkpoint: starting from the weights in {model_folder}")
+        net.unet.load_state_dict(UNet2DConditionModel.from_pretrained(model_folder / "unet").state_dict())
+        net.text.load_state_dict(CLIPTextModel.from_pretrained(model_folder / "text_encoder").state_dict())
     model = WithAverage(net, AVERAGE_DECAY)
     optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01)
     schedule = DDIMScheduler(**SCHEDULE)
@@ -166,7 +171,7 @@ def train(
         model=model,
         optimizer=optimizer,
         loss_at=loss_at,
-        checkpoint=renders / "training" / "diffusion.pt",
+        checkpoint=checkpoint,
         signature={"unet": str(UNET), "text": str(TEXT), "seed": seed},
         resume=resume,
     )
