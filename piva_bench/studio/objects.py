@@ -85,7 +85,7 @@ def load_glb(path: Path) -> Thing:
         ) from error
     parts = []
     for mesh in trimesh_parts(scene):
-        material: Any = mesh.visual.material  # type: ignore[union-attr]  # a GLB has one
+        material: Any = mesh.visual.material
         texture = material.baseColorTexture
         factor = material.baseColorFactor
         red, green, blue = (255, 255, 255) if factor is None else factor[:3]

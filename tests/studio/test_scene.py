@@ -75,8 +75,10 @@ def test_the_full_caption_says_every_word_of_the_scene(seed):
 
 def test_scenes_that_differ_in_a_word_differ_in_their_caption_and_key():
     scene = Scene("horse", "red", second="ball", second_color="blue")
-    changed = {"object": "cup", "color": "green", "material": "wood", "print": "dots", "pose": "lying",
-               "accessory": "top_hat", "second": "cone", "floor": "sand", "backdrop": "night", "style": "sepia"}  # fmt: skip
+    changed = {
+        "object": "cup", "color": "green", "material": "wood", "print": "dots", "pose": "lying",
+        "accessory": "top_hat", "second": "cone", "floor": "sand", "backdrop": "night", "style": "sepia",
+    }  # fmt: skip
     assert set(changed) == set(COMPOSITION_FIELDS)
     for field, value in changed.items():
         other = scene.replace(**{field: value})

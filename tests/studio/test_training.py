@@ -126,7 +126,9 @@ def test_evaluation_prompts_are_new_compositions():
 
 
 def test_obedience_counts_colour_only_where_it_shows():
-    scenes = [random_scene(random.Random(0)).replace(color="red", style=s) for s in ("photo", "sketch", "photo")]
+    scenes = [
+        random_scene(random.Random(0)).replace(color="red", style=s) for s in ("photo", "sketch", "photo")
+    ]
 
     class Oracle:
         """Reads the first picture right and the others as the first class of every head."""
