@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from piva_bench import __version__
-from piva_bench.cli import describe, list_, report, run, score, studio
+from piva_bench.cli import describe, list_, report, run, score, studio, sweep
 from piva_bench.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -24,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", epilog=run.EXAMPLES)(run.run)
+app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep)
 app.command("list")(list_.list_)
 app.command("describe")(describe.describe)
 app.command("report")(report.report)

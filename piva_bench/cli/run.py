@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -94,7 +95,7 @@ def _execute(prepared: Prepared) -> Summary:
     from piva_bench.cli.report import write_and_print
     from piva_bench.runs import run as runs
 
-    typer.echo(_headline(prepared), err=True)
+    typer.echo(headline(prepared), err=True)
     try:
         with open_progress() as progress:
             summary = runs.run(prepared, progress, sys.argv[1:])
@@ -106,11 +107,12 @@ def _execute(prepared: Prepared) -> Summary:
         )
         raise typer.Exit(EXIT_INTERRUPTED) from None
     write_and_print(prepared.output_dir, prepared.profile.protocol, prepared.samples_by_id())
-    _print_summary(prepared, summary)
+    print_summary(prepared, summary, prepared.output_dir / "report")
     return summary
 
 
-def _headline(prepared: Prepared) -> str:
+def headline(prepared: Prepared) -> str:
+    """What a run stands on, in one line."""
     setup = prepared.setup
     return (
         f"profile {setup.profile} | dataset {setup.dataset}@{setup.dataset_revision[:8]}, "
@@ -120,7 +122,8 @@ def _headline(prepared: Prepared) -> str:
     )
 
 
-def _print_summary(prepared: Prepared, summary: Summary) -> None:
+def print_summary(prepared: Prepared, summary: Summary, report: Path) -> None:
+    """What came of a run, and where its report lies."""
     failed = summary.failed
     for record in failed[:5]:
         typer.echo(f"failed: {record.method} on {record.sample_id}: {record.reason}", err=True)
@@ -130,7 +133,7 @@ def _print_summary(prepared: Prepared, summary: Summary) -> None:
     stored = len(summary.records) - summary.computed
     typer.echo(
         f"{len(summary.records)} edits: {summary.computed} computed, {stored} already stored, {len(failed)} failed; "
-        f"{minutes}:{seconds:02d} min. Tables and pictures: {prepared.output_dir / 'report'}",
+        f"{minutes}:{seconds:02d} min. Tables and pictures: {report}",
         err=True,
     )
 
@@ -144,7 +147,7 @@ def _print_plan(prepared: Prepared) -> None:
     request = prepared.request
     Manifest(prepared.output_dir).join(prepared.setup)
     work = find_work(prepared.units, Store(prepared.output_dir, _warn), request.overwrite)
-    typer.echo(_headline(prepared))
+    typer.echo(headline(prepared))
     typer.echo(f"output {prepared.output_dir}")
     for variant in prepared.variants:
         given = (

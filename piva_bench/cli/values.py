@@ -56,6 +56,27 @@ def parse_params(values: Iterable[str]) -> dict[str, Any]:
     return params
 
 
+def parse_grid(values: Iterable[str]) -> dict[str, list[Any]]:
+    """Values by parameter from ``name=v1,v2,...``; each is read as YAML.
+
+    Raises:
+        UserError: no ``=``, no value, or a name given twice.
+    """
+    grid: dict[str, list[Any]] = {}
+    for item in values:
+        name, equals, text = item.partition("=")
+        # A list in a configuration file arrives in YAML's brackets.
+        parts = split([text.strip().removeprefix("[").removesuffix("]")])
+        if not equals or not parts:
+            raise UserError(f"--param {item}: write name=value,value, for example preservation_weight=0,0.4.")
+        for index, part in enumerate(parts):
+            ((key, value),) = parse_params([f"{name}={part}"]).items()
+            if index == 0 and key in grid:
+                raise UserError(f"--param {key} is given twice.")
+            grid.setdefault(key, []).append(value)
+    return grid
+
+
 def read_config(context: typer.Context, path: Path | None) -> Path | None:
     """Makes the options of a YAML file the defaults of the command line; the callback of --config.
 
@@ -76,7 +97,8 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
         raise UserError(f"--config {path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(f"--config {path}: write one 'option: value' a line, for example 'method: piva'.")
-    known = {option.name for option in context.command.params if option.name} - {"config"}
+    repeatable = {option.name: getattr(option, "multiple", False) for option in context.command.params}
+    known = {name for name in repeatable if name} - {"config"}
     defaults: dict[str, Any] = {}
     for option, value in content.items():
         name = str(option).replace("-", "_")
@@ -84,7 +106,8 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
             raise UnknownName(
                 f"option in {path}", str(option), [option.replace("_", "-") for option in known]
             )
-        defaults[name] = _as_typed(value)
+        typed = _as_typed(value)
+        defaults[name] = [typed] if repeatable[name] and not isinstance(typed, list) else typed
     context.default_map = defaults
     return path
 

@@ -104,15 +104,19 @@ class Executor:
         self.store, self.setup, self.denoiser, self.scorer = store, setup, denoiser, scorer
         self.batch_size, self.watcher = batch_size, watcher
 
-    def run(self, work: Work) -> list[Record]:
+    def run(self, work: Work, by_sample: bool = False) -> list[Record]:
         """Computes and stores everything that is to be done; returns the new records.
+
+        Args:
+            work: what is to be done.
+            by_sample: the order of the batches, see ``make_batches``.
 
         Raises:
             UserError: results cannot be stored, or a method does not fit the model. What is stored stays.
         """
         records: list[Record] = []
         for units in (work.missing, work.retries):
-            for batch in make_batches(units, self.batch_size):
+            for batch in make_batches(units, self.batch_size, by_sample):
                 records += self._run_batch(batch)
         return records
 

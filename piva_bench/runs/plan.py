@@ -156,9 +156,20 @@ def make_units(
     return list(units.values())
 
 
-def make_batches(units: Iterable[Unit], size: int) -> list[list[Unit]]:
-    """Batches of at most ``size`` edits that share method, parameters and seed, in plan order."""
-    groups = defaultdict(list)
+def make_batches(units: Iterable[Unit], size: int, by_sample: bool = False) -> list[list[Unit]]:
+    """Batches of at most ``size`` edits that share method, parameters and seed.
+
+    Args:
+        units: the edits, in plan order.
+        size: most edits in a batch.
+        by_sample: whether the batches of different settings that begin with the same sample follow one
+            another, so that they can share what depends on the samples alone; else they stay in plan order.
+    """
+    groups, first = defaultdict(list), dict[tuple[int, str], int]()
     for unit in units:
         groups[id(unit.variant), unit.seed].append(unit)
-    return [group[i : i + size] for group in groups.values() for i in range(0, len(group), size)]
+        first.setdefault((unit.seed, unit.sample.id), len(first))
+    batches = [group[i : i + size] for group in groups.values() for i in range(0, len(group), size)]
+    if by_sample:
+        batches.sort(key=lambda batch: first[batch[0].seed, batch[0].sample.id])
+    return batches

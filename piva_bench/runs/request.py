@@ -89,14 +89,19 @@ def open_dataset(name: str, profile: Profile, data_root: Path | None) -> Dataset
     return DATASETS.load(name)(profile, data_root)
 
 
-def prepare(request: RunRequest) -> Prepared:
+def prepare(request: RunRequest, variants: list[Variant] | None = None) -> Prepared:
     """Looks everything up and lays out the edits.
+
+    Args:
+        request: what is asked for.
+        variants: what to run; by default each method of the request at the request's parameters.
 
     Raises:
         UserError: an unknown name, a parameter out of bounds, a missing dataset, model or device.
     """
     profile = get_profile(request.profile)
-    variants = resolve_variants(request.methods, request.params, profile)
+    if variants is None:
+        variants = resolve_variants(request.methods, request.params, profile)
     dataset = open_dataset(request.dataset, profile, request.data_root)
     samples = select_samples(dataset.samples, request.samples, request.limit)
     device = resolve_device(request.device)

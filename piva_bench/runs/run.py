@@ -33,7 +33,7 @@ class Summary:
         return [record for record in self.records if record.status == "failed"]
 
 
-def run(prepared: Prepared, watcher: Watcher, command: list[str]) -> Summary:
+def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: bool = False) -> Summary:
     """Makes all edits of a plan that are not stored yet, and scores all of it.
 
     Killed at any moment and called again, it completes with the same numbers.
@@ -42,6 +42,8 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str]) -> Summary:
         prepared: the plan.
         watcher: told what happens.
         command: how the run was asked for; kept in the manifest.
+        by_sample: whether all settings edit a batch of samples before the next batch's turn, as sweeps do,
+            and share what they have in common.
 
     Raises:
         UserError: the output directory holds another set-up's results or cannot be written to; a model or
@@ -60,7 +62,7 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str]) -> Summary:
             manifest.save(store)
             denoiser = prepared.load_denoiser()
             executor = Executor(store, prepared.setup, denoiser, scorer, prepared.request.batch_size, watcher)
-            made = executor.run(work)
+            made = executor.run(work, by_sample)
         for record in work.done:
             scorer.score(record)
         by_key = {record.key: record for record in (*work.done, *made)}

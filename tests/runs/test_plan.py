@@ -116,3 +116,17 @@ def test_batches_never_mix_parameters_or_seeds():
     assert [unit for batch in batches for unit in batch] == units
     assert [len(batch) for batch in batches] == [16, 4] * 4
     assert all(len({(unit.variant.name, unit.seed) for unit in batch}) == 1 for batch in batches)
+
+
+def test_settings_take_turns_on_the_same_samples_if_asked():
+    variants = resolve_variants(["piva", "dds"], {}, PROFILE)
+    units = make_units(SETUP, variants, SAMPLES, seeds=(0, 1))
+    # A sweep that was cut off: the first setting has its first batch already.
+    batches = make_batches(units[8:], 8, by_sample=True)
+    assert sorted(map(len, batches)) == sorted(map(len, make_batches(units[8:], 8)))
+    firsts = [(batch[0].variant.name, batch[0].seed, batch[0].sample.id) for batch in batches]
+    assert firsts == [
+        ("piva", 0, "s8"), ("dds", 0, "s8"), ("piva", 0, "s16"), ("dds", 0, "s16"),
+        ("piva", 1, "s0"), ("dds", 1, "s0"), ("piva", 1, "s8"), ("dds", 1, "s8"), ("piva", 1, "s16"), ("dds", 1, "s16"),
+        ("dds", 0, "s0"),
+    ]  # fmt: skip
