@@ -30,3 +30,11 @@ def pair() -> Pair:
     reference = source.copy()
     reference[mask] = reference[mask][:, [1, 2, 0]]
     return Pair(source, noisy(reference, 12), reference, mask, *PROMPTS)
+
+
+@pytest.fixture(scope="session")
+def paper_models(tmp_path_factory) -> Path:
+    """Random models of the paper protocols, laid out as in PIVA_BENCH_EVALUATORS."""
+    from tests.metrics.paper_models import save_paper_models
+
+    return save_paper_models(tmp_path_factory.mktemp("paper"))

@@ -1,0 +1,80 @@
+"""LPIPS on a local trunk: calibrated heads from the ``lpips`` package, features from torchvision's weights."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from piva_bench.errors import ModelError
+from piva_bench.metrics.weights import load_state
+
+Trunk = Literal["squeeze", "alex", "vgg"]
+FILES: dict[Trunk, str] = {
+    "squeeze": "squeezenet1_1-b8a52dc0.pth",
+    "alex": "alexnet-owt-7be5be79.pth",
+    "vgg": "vgg16-397923af.pth",
+}
+
+
+class Lpips(nn.Module):
+    """LPIPS v0.1 (arXiv 1801.03924).
+
+    Args:
+        trunk: the network whose features are compared.
+        state: its weights under torchvision's names.
+
+    Raises:
+        ModelError: the weights are another network's.
+    """
+
+    def __init__(self, trunk: Trunk, state: dict[str, Tensor]) -> None:
+        super().__init__()
+        import lpips
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torchvision's, about lpips' way of asking for no weights
+            # Heads from the package; a trunk without weights, because lpips would download them.
+            self.model = lpips.LPIPS(net=trunk, pnet_rand=True, spatial=True, verbose=False)
+        own = self.model.net.state_dict()
+        # lpips cuts torchvision's `features` into slices and keeps the layer numbers: slice2.3.weight.
+        names = {name: "features." + name.split(".", 1)[1] for name in own}
+        if lacking := [name for name in names.values() if name not in state]:
+            raise ModelError(f"no weights of LPIPS-{trunk}'s trunk: {lacking[0]} is missing.")
+        try:
+            self.model.net.load_state_dict({name: state[other].float() for name, other in names.items()})
+        except RuntimeError as error:
+            raise ModelError(
+                f"no weights of LPIPS-{trunk}'s trunk: {str(error).splitlines()[-1].strip()}"
+            ) from error
+        self.eval().requires_grad_(False)
+
+    @classmethod
+    def load(cls, trunk: Trunk, folder: Path) -> Lpips:
+        """Reads the trunk's file of a folder: torchvision's, else ``model.safetensors``.
+
+        Raises:
+            ModelError: it is torn, or holds another network.
+        """
+        path = folder / FILES[trunk]
+        if not path.is_file():
+            path = folder / "model.safetensors"
+        try:
+            return cls(trunk, load_state(path))
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from error
+
+    @torch.inference_mode()
+    def distance(self, first: Tensor, second: Tensor) -> float:
+        """Distance of two pictures [3, H, W] in [-1, 1]: each layer averaged over its own positions."""
+        self.model.spatial = False
+        return float(self.model(first[None], second[None]))
+
+    @torch.inference_mode()
+    def map(self, first: Tensor, second: Tensor) -> Tensor:
+        """The distance at every pixel, [H, W]: each layer's map resized bilinearly to the picture."""
+        self.model.spatial = True
+        return self.model(first[None], second[None])[0, 0]
