@@ -1,4 +1,4 @@
-"""Writing a run's report: tables in three formats and the contact sheet."""
+"""Writing a run's report: tables in three formats, the contact sheet and the gallery."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from piva_bench.data.sample import Sample
 from piva_bench.report.contact_sheet import sheet_of_run
 from piva_bench.report.formats import to_csv, to_latex, to_markdown
+from piva_bench.report.gallery.write import write_gallery
 from piva_bench.report.results import head, load_results
 from piva_bench.report.tables import Table, by_type_table, method_table
 from piva_bench.runs.files import write_atomic
@@ -28,7 +29,7 @@ class Report:
 
 def write_report(output_dir: Path, samples: Mapping[str, Sample], protocol: str | None = None) -> Report:
     """Write ``<output_dir>/report/``: ``methods`` and ``by_type`` as CSV, Markdown and LaTeX,
-    ``contact_sheet.png``.
+    ``contact_sheet.png``, ``gallery/index.html``.
 
     Args:
         output_dir: a run's directory.
@@ -46,6 +47,7 @@ def write_report(output_dir: Path, samples: Mapping[str, Sample], protocol: str 
             write_atomic(report.directory / f"{name}.{suffix}", convert(table).encode())
     sheet = sheet_of_run(results, samples, output_dir / "images", head(results))
     buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG", optimize=True)
+    sheet.save(buffer, format="PNG")
     write_atomic(report.directory / "contact_sheet.png", buffer.getvalue())
+    write_gallery(report.directory / "gallery", results, samples, output_dir)
     return report

@@ -77,13 +77,12 @@ def test_the_sheet_of_a_run_shows_methods_but_not_twice_the_source(run, samples)
 
 def test_the_report_is_written_whole_and_again(run, samples):
     report = write_report(run, samples)
-    names = {path.name for path in report.directory.iterdir()}
-    assert names == {f"{n}.{s}" for n in ("methods", "by_type") for s in ("csv", "md", "tex")} | {
-        "contact_sheet.png"
-    }
-    first = {path.name: path.read_bytes() for path in report.directory.iterdir()}
+    first = {path: path.read_bytes() for path in report.directory.rglob("*.*")}
+    names = {str(path.relative_to(report.directory)) for path in first}
+    tables = {f"{n}.{s}" for n in ("methods", "by_type") for s in ("csv", "md", "tex")}
+    assert names >= tables | {"contact_sheet.png", "gallery/index.html", "gallery/data.js"}
     write_report(run, samples)
-    assert {path.name: path.read_bytes() for path in report.directory.iterdir()} == first
+    assert {path: path.read_bytes() for path in report.directory.rglob("*.*")} == first
     with Image.open(report.directory / "contact_sheet.png") as sheet:
         assert sheet.mode == "RGB"
 

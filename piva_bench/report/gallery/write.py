@@ -1,0 +1,70 @@
+"""Writing the gallery's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from piva_bench.data.sample import Sample
+from piva_bench.report.gallery.data import find_films, gallery_data, to_script
+from piva_bench.report.gallery.pictures import (
+    SMALL,
+    place,
+    remove_others,
+    write_edits,
+    write_sample_pictures,
+)
+from piva_bench.runs.files import write_atomic
+
+ASSETS = Path(__file__).parent / "assets"
+SCRIPTS = ("model.js", "grid.js", "slider.js", "sample.js", "main.js")
+"""Plain scripts, in this order: a page that is opened from disk may load no modules."""
+
+
+def write_gallery(
+    folder: Path, results: pd.DataFrame, samples: Mapping[str, Sample], output_dir: Path
+) -> Path:
+    """Write the gallery of a run; returns the page to open.
+
+    Args:
+        folder: where it goes; the whole of it can be moved or sent.
+        results: from `load_results`.
+        samples: the dataset's samples by id.
+        output_dir: the run's directory, for its pictures.
+
+    Raises:
+        DataError: the frame mixes set-ups.
+        OSError: the files cannot be written.
+    """
+    resolution = int(results["resolution"].iloc[0])
+    ids = sorted(results["sample_id"].unique())
+    pictures = write_sample_pictures(folder, samples, ids, resolution)
+    keys = list(results.loc[results["status"] == "ok", "key"])
+    write_edits(folder, output_dir / "images", keys, resolution)
+    films = {key: path for key, path in find_films(output_dir).items() if key in set(results["key"])}
+    for path in films.values():
+        (folder / "films").mkdir(exist_ok=True)
+        place(path, folder / "films" / path.name)
+    remove_others(folder / "edits", (f"{key}.png" for key in keys))
+    remove_others(folder / "thumbs", (f"{key}.jpg" for key in keys if resolution > SMALL))
+    remove_others(folder / "films", (path.name for path in films.values()))
+    files = {name for of_sample in pictures.values() for name in of_sample.values()}
+    remove_others(folder / "samples", (name.removeprefix("samples/") for name in files))
+    data = gallery_data(
+        results,
+        samples,
+        pictures,
+        {key: f"films/{path.name}" for key, path in films.items()},
+        thumbnails=resolution > SMALL,
+    )
+    write_atomic(folder / "data.js", to_script(data).encode())
+    for name in ("gallery.css", *SCRIPTS):
+        write_atomic(folder / name, (ASSETS / name).read_bytes())
+    template = (ASSETS / "index.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    page = environment.from_string(template).render(title=data["title"], scripts=SCRIPTS)
+    write_atomic(folder / "index.html", page.encode())
+    return folder / "index.html"
