@@ -69,14 +69,23 @@ def get_profile(name: str) -> Profile:
 
 
 def resolve_model(model: str) -> Path:
-    """The folder behind a model alias or path.
+    """The folder or single file behind a model alias or path.
 
     Raises:
         ModelError: nothing is there. Nothing is ever downloaded or replaced silently.
     """
-    folder = paths.embedded_model_dir() if model == EMBEDDED_MODEL else Path(model).expanduser()
-    if folder.is_dir():
-        return folder
+    from piva_bench.diffusion.aliases import ALIASES, locate
+
+    if model in ALIASES:
+        return locate(ALIASES[model])
+    path = paths.embedded_model_dir() if model == EMBEDDED_MODEL else Path(model).expanduser()
+    if path.is_dir() or (path.is_file() and path.suffix == ".safetensors"):
+        return path
     if model == EMBEDDED_MODEL:
-        raise ModelError(f"No embedded model at {folder}: install piva-bench from a full checkout.")
-    raise ModelError(f"No model at '{model}': give --model the path of a diffusers folder.")
+        raise ModelError(f"No embedded model at {path}: install piva-bench from a full checkout.")
+    if path.is_file():
+        raise ModelError(f"'{model}' is no .safetensors file; other formats are not read, convert it first.")
+    raise ModelError(
+        f"No model at '{model}': give --model the path of a diffusers folder or a .safetensors file, "
+        f"or one of {', '.join((EMBEDDED_MODEL, *ALIASES))}."
+    )

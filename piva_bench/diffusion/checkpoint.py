@@ -1,4 +1,4 @@
-"""Reading a Stable Diffusion folder in diffusers' layout: offline, safetensors only."""
+"""Reading a Stable Diffusion, a folder in diffusers' layout or a single file: offline, safetensors only."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from piva_bench.diffusion import single_file
 from piva_bench.errors import ModelError
 
 NETWORKS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
@@ -21,11 +22,28 @@ PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 
 def load_parts(path: Path, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """The arguments of ``Denoiser`` (without ``path``) from a folder.
+    """The arguments of ``Denoiser`` (without ``path``) from a folder or a single .safetensors file.
 
     Raises:
         ModelError: one line that says what is missing, torn or unsuitable.
     """
+    if path.is_file():
+        folder = single_file.config_folder(path)
+        with _without_progress_bars():
+            networks = single_file.load_networks(path, dtype)
+        parts: dict[str, Any] = {name: network.to(device) for name, network in networks.items()}
+    else:
+        folder = path
+        parts = _load_networks(path, device, dtype)
+    parts["tokenizer"] = _load_tokenizer(folder / "tokenizer")
+    scheduler = _load_schedule(folder / "scheduler")
+    parts["alphas_cumprod"] = scheduler.alphas_cumprod
+    parts["prediction_type"] = scheduler.config.prediction_type
+    _check_fit(path, parts)
+    return parts
+
+
+def _load_networks(path: Path, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     if not path.is_dir():
         raise ModelError(f"There is no model folder at {path}; pass one with --model.")
     missing = [name for name in FOLDERS if not (path / name).is_dir()]
@@ -34,28 +52,27 @@ def load_parts(path: Path, device: torch.device, dtype: torch.dtype) -> dict[str
             f"{path} is not a Stable Diffusion folder in diffusers' layout: it lacks {', '.join(missing)}."
         )
     with _without_progress_bars():
-        parts: dict[str, Any] = {
+        return {
             name: _load_network(network, path / name, dtype).to(device) for name, network in NETWORKS.items()
         }
-    parts["tokenizer"] = _load_tokenizer(path / "tokenizer")
-    scheduler = _load_schedule(path / "scheduler")
-    parts["alphas_cumprod"] = scheduler.alphas_cumprod
-    parts["prediction_type"] = scheduler.config.prediction_type
-    _check_fit(path, parts)
-    return parts
 
 
 def fingerprint(path: Path) -> str:
-    """blake2b, 16 hexadecimal digits, over the files that are loaded from a model folder."""
+    """blake2b, 16 hexadecimal digits, over the files that a model is loaded from."""
     digest = hashlib.blake2b(digest_size=8)
+    for name, file in single_file.files(path) if path.is_file() else _files(path):
+        digest.update(f"{name}:{file.stat().st_size}\n".encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _files(path: Path) -> Iterator[tuple[str, Path]]:
     for folder in sorted(FOLDERS):
         for file in sorted((path / folder).iterdir()):
             if file.suffix in (".json", ".safetensors", ".txt"):
-                digest.update(f"{folder}/{file.name}:{file.stat().st_size}\n".encode())
-                with file.open("rb") as stream:
-                    while block := stream.read(1 << 22):
-                        digest.update(block)
-    return digest.hexdigest()
+                yield f"{folder}/{file.name}", file
 
 
 def _load_network(network: Any, folder: Path, dtype: torch.dtype) -> torch.nn.Module:

