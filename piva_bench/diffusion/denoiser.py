@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from piva_bench.diffusion.checkpoint import fingerprint, load_parts
+from piva_bench.diffusion.kept import KeptRows
 from piva_bench.diffusion.lora import AttentionLora, LoraRows
 from piva_bench.errors import ModelError
 
@@ -31,6 +32,9 @@ class Denoiser:
         alphas_cumprod: abar_t [T] of the schedule.
         prediction_type: "epsilon" or "v_prediction".
         path: the folder it came from; identifies it.
+
+    Attributes:
+        kept: where results that several edits share are kept, if they are; for this model alone.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Denoiser:
         self._factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self._embeddings: dict[str, Tensor] = {}
         self.lora = AttentionLora(unet)
+        self.kept: KeptRows | None = None
 
     @classmethod
     def from_pretrained(

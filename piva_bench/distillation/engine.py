@@ -1,24 +1,28 @@
 """The loop that runs a rule on a batch of edits.
 
-The order of a step: noise the edit, compute all scores in one UNet call, move the edit, train the adapters.
+The order of a step: noise the edit, compute all scores in one UNet call, move the edit, train the adapters. With
+``fused_training`` an adapter whose score was computed where it would be trained learns from that very pass.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from piva_bench.diffusion.denoiser import Denoiser
-from piva_bench.distillation.adapters import AdapterTrainer
+from piva_bench.distillation.adapters import AdapterTrainer, Lesson, TrainingPass
 from piva_bench.distillation.latents import LatentImages
 from piva_bench.distillation.method import EditOutcome, EditTask, OnStep
 from piva_bench.distillation.noise import BatchNoise
-from piva_bench.distillation.rule import AdapterParams, AdapterSpec, DistillationMethod, Draw, Step
+from piva_bench.distillation.rule import AdapterParams, AdapterSpec, DistillationMethod, Draw, Query, Step
 from piva_bench.distillation.scores import Scorer
 from piva_bench.errors import UserError
+
+Fused = tuple[AdapterSpec, Draw]
+"""An adapter, and the draw at which its score is what it learns from."""
 
 DIVERGED = 1e3
 """Latents have unit scale; an edit with a latent beyond this has left every picture behind."""
@@ -73,11 +77,13 @@ class _Run:
         if rule.adapters:
             assert isinstance(rule.params, AdapterParams), "a rule with adapters needs AdapterParams"
             self.adapters = AdapterTrainer(rule.adapters, rule.params, denoiser, self.draws, embeds)
+        self._online = [spec for spec in rule.adapters if spec.online]
+        self._repeats = self.adapters.params.aux_steps if self.adapters and self._online else 0
         self.scorer = Scorer(denoiser, embeds, self.adapters)
         self.alive = torch.ones(len(batch), dtype=torch.bool, device=denoiser.device)
         self.failed_at = torch.full((len(batch),), -1, device=denoiser.device)
         self.trace: list[dict[str, Tensor]] = []
-        self.evaluations = self.training_evaluations = 0
+        self.evaluations = 0
 
     def warm_up(self) -> None:
         """Trains the adapters that ask for it before the edit begins."""
@@ -87,15 +93,14 @@ class _Run:
     def step(self, index: int) -> dict[str, Tensor]:
         """One step of the edit and of its adapters; returns the step's scalars [B]."""
         with torch.inference_mode():
-            scalars = self._move(index)
-        online = [spec for spec in self.rule.adapters if spec.online]
-        repeats = range(self.adapters.params.aux_steps if self.adapters and online else 0)
-        if losses := [self._train(index, f"step{repeat}", online) for repeat in repeats]:
-            scalars["adapter_loss"] = torch.stack(losses).mean(dim=(0, 1))
+            scalars, done = self._move(index)
+        if losses := self._train_online(index, done):
+            scalars["adapter_loss"] = torch.cat(losses).mean(dim=0)
         self.trace.append(scalars)
         return scalars
 
-    def _move(self, index: int) -> dict[str, Tensor]:
+    def _move(self, index: int) -> tuple[dict[str, Tensor], TrainingPass | None]:
+        """Moves the edit; the step's scalars, and the pass that adapters can learn from."""
         latents = self.edit.latents
         drawn: dict[str, Draw] = {}
 
@@ -105,7 +110,13 @@ class _Run:
             return drawn[purpose]
 
         step = Step(**vars(draw("edit")), index=index, latents=latents, source_latents=self.source, draw=draw)
-        eps, rows = self.scorer(self.rule.queries(step), step.t)
+        queries = self.rule.queries(step)
+        fused = self._fused(queries, step, list(drawn.values()))
+        plain = {name: query for name, query in queries.items() if name not in fused}
+        eps, rows = self.scorer(plain, step.t, [one.noisy_source for one in drawn.values()])
+        done = self._forward(index, fused.values()) if fused else None
+        if done is not None:
+            eps |= {name: done.predictions()[spec.name] for name, (spec, _) in fused.items()}
         gradient = self.rule.gradient(step, eps)
         self.evaluations += rows
         finite = gradient.flatten(1).isfinite().all(dim=1)
@@ -117,7 +128,7 @@ class _Run:
             "loss": _rms(gradient),
             "distance": _rms(latents - self.source),
             **step.scalars,
-        }
+        }, done
 
     def _draw(self, index: int, purpose: str) -> Draw:
         params, latents = self.rule.params, self.edit.latents
@@ -127,10 +138,59 @@ class _Run:
         noisy, noisy_source = alpha * latents + sigma * noise, alpha * self.source + sigma * noise
         return Draw(noise, t, alpha, sigma, noisy, noisy_source)
 
+    def _fused(self, queries: dict[str, Query], step: Step, draws: Iterable[Draw]) -> dict[str, Fused]:
+        """By query name, those that ask an adapter just what it could be trained on."""
+        if self.adapters is None or not self.adapters.params.fused_training or not self._repeats:
+            return {}
+        found: dict[str, Fused] = {}
+        for spec in (spec for spec in self._online if spec.data == "edit"):
+            for name, query in queries.items():
+                t = step.t if query.t is None else query.t
+                asked = query.adapter == spec.name and query.prompt == spec.prompt
+                draw = next((one for one in draws if one.noisy is query.noisy and one.t is t), None)
+                if asked and query.guidance in (None, 1) and draw is not None:
+                    found[name] = (spec, draw)
+                    break  # an adapter learns once a step
+        return found
+
+    def _forward(self, index: int, fused: Iterable[Fused]) -> TrainingPass:
+        """A pass that scores and can be learnt from; adapters of the source join it with a lesson of their own."""
+        assert self.adapters is not None
+        # Tensors made in inference mode cannot be differentiated through, copies of them can.
+        with torch.inference_mode(False), torch.no_grad():
+            lessons = {
+                spec.name: Lesson(
+                    draw.noisy.clone(), draw.noise.clone(), draw.t.clone(), self.adapters.embeds[spec.prompt]
+                )
+                for spec, draw in fused
+            }
+            for spec in self._online:
+                if spec.data == "source" and not self.adapters.shares(spec):
+                    lessons[spec.name] = self.adapters.lesson(index, self._data, spec, "step0")
+            specs = [spec for spec in self._online if spec.name in lessons]
+            return self.adapters.forward(specs, [lessons[spec.name] for spec in specs])
+
+    def _train_online(self, index: int, done: TrainingPass | None) -> list[Tensor]:
+        """Trains the adapters beside the edit; their losses [adapters, B] at each training step."""
+        assert self.adapters is not None or not self._repeats
+        losses = []
+        for repeat in range(self._repeats):
+            rest, learnt = self._online, []
+            if self.adapters is not None and done is not None and repeat == 0:
+                learnt = [self.adapters.learn(done)]
+                rest = [spec for spec in self._online if spec not in done.specs]
+            if rest:
+                learnt.append(self._train(index, f"step{repeat}", rest))
+            losses.append(torch.cat(learnt))
+        return losses
+
     def _train(self, index: int, purpose: str, specs: Sequence[AdapterSpec]) -> Tensor:
         assert self.adapters is not None
-        self.training_evaluations += len(specs)
-        return self.adapters.train(index, {"source": self.source, "edit": self.edit.latents}, specs, purpose)
+        return self.adapters.train(index, self._data, specs, purpose)
+
+    @property
+    def _data(self) -> dict[str, Tensor]:
+        return {"source": self.source, "edit": self.edit.latents}
 
     def _keep(self, healthy: Tensor, index: int) -> None:
         self.failed_at = torch.where(self.alive & ~healthy, index, self.failed_at)
@@ -142,6 +202,7 @@ class _Run:
 
     def outcomes(self, images: Tensor, seconds: float) -> list[EditOutcome]:
         """What became of every task, given the decoded pictures."""
+        trained = self.adapters.evaluations if self.adapters else 0
         steps = [{name: values.tolist() for name, values in scalars.items()} for scalars in self.trace]
         failures = self.failed_at.tolist()
         return [
@@ -149,7 +210,7 @@ class _Run:
                 task.sample_id,
                 None if (reason := _reason(failures[row], images[row])) else images[row],
                 reason,
-                unet_evaluations=self.evaluations + self.training_evaluations,
+                unet_evaluations=self.evaluations + trained,
                 seconds=seconds,
                 # What came after a failure means nothing.
                 trace={
@@ -159,7 +220,7 @@ class _Run:
                     ]
                     for name in steps[0]
                 },
-                training_evaluations=self.training_evaluations,
+                training_evaluations=trained,
             )
             for row, task in enumerate(self.batch)
         ]

@@ -93,6 +93,13 @@ class AdapterParams(MethodParams):
         source="assumed",
         description="chance that an adapter trains on the null prompt (VSD: 0.1)",
     )
+    fused_training: bool = parameter(
+        False,
+        source="seed",
+        description="an adapter of the edit learns from the very forward pass that made its score: at the edit's "
+        "timestep and noise, with its prompt never dropped, from the edit before it moves. Saves a UNet row a "
+        "step; false is the seed's order, a training pass of its own after the edit has moved",
+    )
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
-"""All noise predictions of a step in one UNet call."""
+"""All noise predictions of a step in one UNet call; those on the noisy source once for all edits that share them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.kept import digest, row_digests
 from piva_bench.distillation.adapters import AdapterTrainer
 from piva_bench.distillation.rule import Query
 
@@ -30,6 +31,11 @@ class _Block:
 class Scorer:
     """Gathers the queries of all samples, computes equal ones once, and applies guidance.
 
+    Where the denoiser keeps results, the frozen prior's predictions on the noisy source are looked up: they
+    depend on neither the edit nor the target prompt, so the settings of a sweep have them in common. What is
+    kept is the prediction under each prompt, before guidance. Each is computed in a call of its own rows, so
+    that all numbers are the same whether it was found or not.
+
     Args:
         denoiser: the model.
         embeds: text embeddings [B, L, D] by prompt name.
@@ -41,19 +47,34 @@ class Scorer:
     ) -> None:
         self.denoiser, self.embeds, self.adapters = denoiser, embeds, adapters
         self._stacked: dict[tuple[str, ...], Tensor] = {}
+        self._prompt_digests: dict[str, list[bytes]] = {}
 
-    def __call__(self, queries: dict[str, Query], t: Tensor) -> tuple[dict[str, Tensor], int]:
+    def __call__(
+        self, queries: dict[str, Query], t: Tensor, sources: Iterable[Tensor] = ()
+    ) -> tuple[dict[str, Tensor], int]:
         """Predictions [B, C, h, w] by query name, and the number of UNet rows computed per sample.
 
         Args:
             queries: what to predict.
             t: timesteps [B] of queries that have none.
+            sources: the noisy sources of the step, whose predictions other edits may share.
         """
         wanted = {name: self._blocks(query, t) for name, query in queries.items()}
         unique = {block.key: block for blocks in wanted.values() for block in blocks}
+        predictions: dict[tuple[int, int, str, str | None], Tensor] = {}
+        computed = 0
+        if self.denoiser.kept is not None:
+            of_source = {id(noisy) for noisy in sources}
+            for block in unique.values():
+                if id(block.noisy) in of_source and block.adapter is None:
+                    predictions[block.key], made = self._shared(block)
+                    computed += made
         # Rows with adapters come last, so that the adapters apply to one contiguous range.
-        blocks = sorted(unique.values(), key=lambda block: block.adapter is not None)
-        predictions = dict(zip([block.key for block in blocks], self._predict(blocks), strict=True))
+        blocks = [block for block in unique.values() if block.key not in predictions]
+        blocks.sort(key=lambda block: block.adapter is not None)
+        if blocks:
+            keys = [block.key for block in blocks]
+            predictions.update(zip(keys, self._predict(blocks), strict=True))
         results = {}
         for name, query in queries.items():
             *null, conditional = (predictions[block.key] for block in wanted[name])
@@ -62,7 +83,26 @@ class Scorer:
                 if null and query.guidance is not None
                 else conditional
             )
-        return results, len(blocks)
+        return results, computed + len(blocks)
+
+    def _shared(self, block: _Block) -> tuple[Tensor, bool]:
+        """The predictions of a block from those kept, or computed and kept; and whether they were computed.
+
+        The key is everything the network is given; the network itself is that of the denoiser that keeps them.
+        """
+        kept = self.denoiser.kept
+        assert kept is not None
+        if block.prompt not in self._prompt_digests:
+            self._prompt_digests[block.prompt] = row_digests(self.embeds[block.prompt])
+        rows = zip(
+            row_digests(block.noisy), block.t.tolist(), self._prompt_digests[block.prompt], strict=True
+        )
+        keys = [digest(b"prediction", noisy, b"%d" % t, prompt) for noisy, t, prompt in rows]
+        if (found := kept.get(keys, block.noisy)) is not None:
+            return found, False
+        (prediction,) = self._predict([block])
+        kept.put(keys, prediction)
+        return prediction, True
 
     def _blocks(self, query: Query, t: Tensor) -> list[_Block]:
         """The rows a query is made of: [conditional], or [null, conditional] under guidance."""

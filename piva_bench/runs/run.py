@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
+from piva_bench.diffusion.kept import KeptRows
 from piva_bench.runs.executor import Executor, Watcher, find_work
 from piva_bench.runs.manifest import Manifest
 from piva_bench.runs.record import Record
@@ -61,6 +62,8 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
             manifest.begin(prepared, command)
             manifest.save(store)
             denoiser = prepared.load_denoiser()
+            if by_sample:
+                denoiser.kept = KeptRows(folder=prepared.output_dir)
             executor = Executor(store, prepared.setup, denoiser, scorer, prepared.request.batch_size, watcher)
             made = executor.run(work, by_sample)
         for record in work.done:

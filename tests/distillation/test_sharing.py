@@ -1,0 +1,173 @@
+"""What the settings of a sweep have in common is computed once, and changes no number."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from methods.dds import DDS
+from methods.piva import Piva
+from methods.piva_analytic import PivaAnalytic
+from methods.sds import SDS
+from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.kept import KeptRows
+from tests.distillation.test_engine import BATCH_TOLERANCE, count_calls
+from tests.tiny_sd import make_tasks
+
+STEPS = 5
+SETTINGS = [
+    (DDS, {}),
+    (Piva, {"preservation_weight": 0.4}),
+    (Piva, {"preservation_weight": 0.8}),
+    (PivaAnalytic, {"preservation_weight": 0.8}),
+    (Piva, {"preservation_weight": 0.8, "guidance_scale": 3.0}),
+]
+
+
+@pytest.fixture
+def sharing(tiny_sd):
+    """A denoiser that keeps results."""
+    denoiser = Denoiser.from_pretrained(tiny_sd)
+    denoiser.kept = KeptRows()
+    return denoiser
+
+
+def edit(denoiser, setting, tasks, seed=0, **more):
+    method, changes = setting
+    params = {"steps": STEPS, "lora_learning_rate": 0.01} | changes | more
+    known = {name: value for name, value in params.items() if name in method.Params.model_fields}
+    return method(method.Params(**known)).edit(tasks, denoiser, seed)
+
+
+def images(outcomes):
+    return torch.stack([outcome.image for outcome in outcomes])
+
+
+def test_numbers_are_the_same_to_the_bit_whether_found_or_computed(tiny_sd, sharing):
+    tasks = make_tasks(3)
+    for setting in [*SETTINGS, *SETTINGS]:  # the second time everything is found
+        alone = Denoiser.from_pretrained(tiny_sd)
+        alone.kept = KeptRows()
+        computed, found = edit(alone, setting, tasks), edit(sharing, setting, tasks)
+        assert torch.equal(images(found), images(computed)), setting
+        assert [outcome.trace for outcome in found] == [outcome.trace for outcome in computed]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_run_that_shares_nothing_differs_within_the_tolerance_of_batches(denoiser, sharing, setting):
+    tasks = make_tasks(3)
+    for _ in range(2):
+        shared = images(edit(sharing, setting, tasks, steps=12))
+        torch.testing.assert_close(
+            shared, images(edit(denoiser, setting, tasks, steps=12)), atol=BATCH_TOLERANCE, rtol=0
+        )
+
+
+def test_the_evaluations_reported_are_those_made(sharing, monkeypatch):
+    rows, tasks, reported = count_calls(sharing, monkeypatch), make_tasks(3), []
+    for setting in SETTINGS:
+        outcomes = edit(sharing, setting, tasks)
+        assert {outcome.unet_evaluations for outcome in outcomes} == {sum(rows) // 3}
+        reported.append((outcomes[0].unet_evaluations / STEPS, outcomes[0].training_evaluations / STEPS))
+        rows.clear()
+    # Rows a step, and those of them that train: DDS makes the source's two and its own two, the first Piva its
+    # own two, two scores and both adapters' training, the second does not train psi again ...
+    assert reported == [(4, 0), (6, 2), (5, 1), (2, 0), (5, 1)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda task: dataclasses.replace(task, source=task.source.flip(2)),
+        lambda task: dataclasses.replace(task, source_prompt="a green drum"),
+        lambda task: dataclasses.replace(task, sample_id="another"),
+    ],
+)
+def test_other_sources_share_nothing_and_other_targets_everything(sharing, denoiser, change):
+    (task,) = make_tasks(1)
+    piva = (Piva, {"preservation_weight": 0.8})
+    full = edit(sharing, piva, [task])[0].unet_evaluations
+    other = change(task)
+    (outcome,) = edit(sharing, piva, [other])
+    assert outcome.unet_evaluations >= full - STEPS  # the null prompt's predictions may be shared
+    torch.testing.assert_close(
+        outcome.image, edit(denoiser, piva, [other])[0].image, atol=BATCH_TOLERANCE, rtol=0
+    )
+    (outcome,) = edit(sharing, piva, [dataclasses.replace(task, target_prompt="a ship at sea")])
+    assert outcome.unet_evaluations == full - 3 * STEPS
+
+
+@pytest.mark.parametrize(
+    ("changes", "shared"),
+    [
+        ({"preservation_weight": 0.1}, 3),
+        ({"guidance_scale": 3.0}, 3),
+        ({"weighting": "sds"}, 3),
+        ({"aux_steps": 2}, 2),
+        ({"lora_rank": 2}, 2),
+        ({"lora_learning_rate": 0.02}, 2),
+        ({"prompt_dropout": 0.9}, 2),
+        ({"t_max": 500}, 1),
+        ({"seed": 1}, 0),
+    ],
+)
+def test_parameters_that_matter_are_not_shared_across(sharing, denoiser, changes, shared):
+    tasks = make_tasks(2)
+    edit(sharing, (Piva, {}), tasks)
+    outcomes = edit(sharing, (Piva, {}), tasks, **changes)
+    expected = edit(denoiser, (Piva, {}), tasks, **changes)
+    full, made = expected[0].unet_evaluations, outcomes[0].unet_evaluations
+    if changes.get("t_max") or changes.get("aux_steps"):
+        assert full - made >= shared * STEPS - 1
+    else:
+        assert full - made == shared * STEPS
+    torch.testing.assert_close(images(outcomes), images(expected), atol=BATCH_TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [0, 10, 25, 40])
+def test_whatever_is_lost_from_memory_is_computed_again(tiny_sd, sharing, rows):
+    tasks = make_tasks(2)
+    expected = edit(sharing, SETTINGS[2], tasks)
+    forgetful = Denoiser.from_pretrained(tiny_sd)
+    forgetful.kept = KeptRows(memory_bytes=rows * 4 * 4000, disk_bytes=0)
+    for setting in SETTINGS[1:3]:
+        outcomes = edit(forgetful, setting, tasks)
+    assert torch.equal(images(outcomes), images(expected))
+
+
+def test_training_that_is_lost_half_way_is_repeated_from_the_start(sharing, monkeypatch):
+    tasks = make_tasks(2)
+    (first, second) = (edit(sharing, setting, tasks) for setting in SETTINGS[1:3])
+    found, width = sharing.kept.get, []
+
+    def forget(keys, like):
+        if like.shape[1:] != (4, 8, 8):  # weights
+            width.append(like)
+            if len(width) == 4:
+                return None
+        return found(keys, like)
+
+    monkeypatch.setattr(sharing.kept, "get", forget)
+    again = edit(sharing, SETTINGS[2], tasks)
+    assert torch.equal(images(again), images(second))
+    assert [outcome.trace for outcome in again] == [outcome.trace for outcome in second]
+    assert again[0].training_evaluations == second[0].training_evaluations + STEPS
+    assert not torch.equal(images(first), images(second))
+
+
+def test_warm_up_is_shared_too(sharing, denoiser):
+    tasks, setting = make_tasks(2), (Piva, {"psi_mode": "pretrained", "psi_warmup": 7})
+    counts = [edit(sharing, setting, tasks)[0].training_evaluations for _ in range(2)]
+    assert counts == [7 + STEPS, STEPS]
+    torch.testing.assert_close(
+        images(edit(sharing, setting, tasks)),
+        images(edit(denoiser, setting, tasks)),
+        atol=BATCH_TOLERANCE,
+        rtol=0,
+    )
+
+
+def test_sds_has_nothing_to_share(sharing):
+    (outcome,) = edit(sharing, (SDS, {}), make_tasks(1))
+    assert outcome.unet_evaluations == 2 * STEPS
+    assert (sharing.kept.hits, sharing.kept.misses) == (0, 0)
