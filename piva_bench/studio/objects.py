@@ -42,7 +42,8 @@ class Thing:
 LUMA = np.array([0.2126, 0.7152, 0.0722])
 
 
-def _part(mesh: trimesh.Trimesh, colour: tuple[float, float, float], texture: Image.Image | None) -> Part:
+def part_of(mesh: trimesh.Trimesh, colour: tuple[float, float, float], texture: Image.Image | None) -> Part:
+    """A mesh of one colour or texture as a part, with normals that keep its creases."""
     uv = getattr(mesh.visual, "uv", None) if texture is not None else None
     if uv is None:
         # Creases sharper than 40 degrees stay sharp: a crate must not shade like a ball.
@@ -53,7 +54,8 @@ def _part(mesh: trimesh.Trimesh, colour: tuple[float, float, float], texture: Im
     return Part(np.ascontiguousarray(data, np.float32), colour, texture)
 
 
-def _thing(parts: list[Part]) -> Thing:
+def thing_of(parts: list[Part]) -> Thing:
+    """Parts as a thing, with what painting and placing it need to know."""
     weights, lights = [], []
     for part in parts:
         triangles = part.vertices[:, :3].reshape(-1, 3, 3)
@@ -90,8 +92,8 @@ def load_glb(path: Path) -> Thing:
         factor = material.baseColorFactor
         red, green, blue = (255, 255, 255) if factor is None else factor[:3]
         colour = (red / 255, green / 255, blue / 255)
-        parts.append(_part(mesh, colour, texture.convert("RGB") if texture is not None else None))
-    return _thing(parts)
+        parts.append(part_of(mesh, colour, texture.convert("RGB") if texture is not None else None))
+    return thing_of(parts)
 
 
 def _fit(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
@@ -112,28 +114,28 @@ def thing(name: str) -> Thing:
     """An object, a second object or an accessory by name, in its own frame."""
     grey = (0.62, 0.62, 0.62)
     if name == "ball":
-        return _thing([_part(_fit(trimesh.creation.icosphere(subdivisions=4)), grey, None)])
+        return thing_of([part_of(_fit(trimesh.creation.icosphere(subdivisions=4)), grey, None)])
     if name == "cone":
-        return _thing([_part(_fit(_upright(trimesh.creation.cone(0.42, 1.0, sections=48))), grey, None)])
+        return thing_of([part_of(_fit(_upright(trimesh.creation.cone(0.42, 1.0, sections=48))), grey, None)])
     if name == "cube":
-        return _thing([_part(_fit(trimesh.creation.box((1, 1, 1))), grey, None)])
+        return thing_of([part_of(_fit(trimesh.creation.box((1, 1, 1))), grey, None)])
     if name == "ring":
-        return _thing([_part(_fit(trimesh.creation.torus(0.36, 0.14)), grey, None)])
+        return thing_of([part_of(_fit(trimesh.creation.torus(0.36, 0.14)), grey, None)])
     if name == "party_hat":
         brim = trimesh.creation.icosphere(subdivisions=2, radius=0.12).apply_translation([0, 1.0, 0])
         cone = _upright(trimesh.creation.cone(0.36, 1.0, sections=32))
-        return _thing([_part(cone, (0.95, 0.2, 0.6), None), _part(brim, (1.0, 0.9, 0.2), None)])
+        return thing_of([part_of(cone, (0.95, 0.2, 0.6), None), part_of(brim, (1.0, 0.9, 0.2), None)])
     if name == "top_hat":
         crown = _upright(trimesh.creation.cylinder(0.34, 0.72, sections=32)).apply_translation([0, 0.36, 0])
         brim = _upright(trimesh.creation.cylinder(0.58, 0.07, sections=32)).apply_translation([0, 0.035, 0])
         band = _upright(trimesh.creation.cylinder(0.35, 0.14, sections=32)).apply_translation([0, 0.16, 0])
         black = (0.05, 0.05, 0.06)
-        return _thing(
-            [_part(crown, black, None), _part(brim, black, None), _part(band, (0.8, 0.1, 0.1), None)]
+        return thing_of(
+            [part_of(crown, black, None), part_of(brim, black, None), part_of(band, (0.8, 0.1, 0.1), None)]
         )
     if name == "balloon":
         air = trimesh.creation.icosphere(subdivisions=3, radius=0.42)
         air.apply_scale([1, 1.15, 1]).apply_translation([0.62, 0.72, 0])
         string = trimesh.creation.cylinder(0.02, sections=6, segment=np.array([[0, 0, 0], [0.62, 0.28, 0]]))
-        return _thing([_part(air, (0.9, 0.08, 0.1), None), _part(string, (0.2, 0.2, 0.2), None)])
+        return thing_of([part_of(air, (0.9, 0.08, 0.1), None), part_of(string, (0.2, 0.2, 0.2), None)])
     return load_glb(data_root() / "studio" / "objects" / f"{name}.glb")

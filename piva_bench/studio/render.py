@@ -192,7 +192,7 @@ class Mesh:
         self._shaded[program].render()
 
 
-def _put(program: Any, **uniforms: Any) -> None:
+def put(program: Any, **uniforms: Any) -> None:
     """Set the uniforms that the program has."""
     for name, value in uniforms.items():
         if name not in program:
@@ -201,6 +201,31 @@ def _put(program: Any, **uniforms: Any) -> None:
             program[name].write(np.ascontiguousarray(value.T, np.float32).tobytes())
         else:
             program[name].value = value
+
+
+def open_gl() -> Any:
+    """A new OpenGL context that tests depth.
+
+    Raises:
+        UserError: no OpenGL through EGL on this machine.
+    """
+    try:
+        import moderngl
+
+        create: Any = moderngl.create_standalone_context  # its stub knows no keyword
+        gl: Any = create(backend="egl")
+    except Exception as error:  # whatever the loader or the driver raises
+        raise UserError(
+            f"no OpenGL through EGL here ({error}); on Debian: apt-get install libegl1 libgl1-mesa-dri"
+        ) from error
+    gl.enable(moderngl.DEPTH_TEST)
+    return gl
+
+
+def shader_sources(package: str) -> dict[str, str]:
+    """The shaders that lie in a package, by file name."""
+    folder = resources.files(package) / "shaders"
+    return {f.name: f.read_text() for f in folder.iterdir() if f.name.endswith((".vert", ".frag", ".glsl"))}
 
 
 class Renderer:
@@ -214,19 +239,9 @@ class Renderer:
     """
 
     def __init__(self, resolution: int) -> None:
-        try:
-            import moderngl
-
-            create: Any = moderngl.create_standalone_context  # its stub knows no keyword
-            self._gl: Any = create(backend="egl")
-        except Exception as error:  # whatever the loader or the driver raises
-            raise UserError(
-                f"no OpenGL through EGL here ({error}); on Debian: apt-get install libegl1 libgl1-mesa-dri"
-            ) from error
+        self._gl = open_gl()
         self.resolution = resolution
-        shaders = resources.files("piva_bench.studio") / "shaders"
-        source = {f.name: f.read_text() for f in shaders.iterdir() if f.name.endswith((".vert", ".frag"))}
-        self._source = source
+        source = self._source = shader_sources("piva_bench.studio")
         self._depth = self._gl.program(
             vertex_shader=source["depth.vert"], fragment_shader=source["depth.frag"]
         )
@@ -244,14 +259,13 @@ class Renderer:
             self._shadows.append((unit, texture, self._gl.framebuffer(depth_attachment=texture)))
         self._programs: dict[Surface, Any] = {}
         self._meshes: dict[str, list[Mesh]] = {}
-        self._gl.enable(moderngl.DEPTH_TEST)
 
     def _program(self, surface: Surface) -> Any:
         """The shader variant of one kind of surface, compiled when first met."""
         if surface not in self._programs:
             names = ("ID", "MATERIAL", "PATTERN", "FLOOR", "BACKDROP")
             defines = "".join(f"#define {n} {v}\n" for n, v in zip(names, surface, strict=True))
-            fragment = f"#version 330\n{defines}{self._source['set.frag']}"
+            fragment = f"#version 330\n{defines}{self._source['surface.glsl']}{self._source['set.frag']}"
             self._programs[surface] = self._gl.program(
                 vertex_shader=self._source["set.vert"], fragment_shader=fragment
             )
@@ -280,9 +294,9 @@ class Renderer:
         for (_, _, frame), light in zip(self._shadows, lights, strict=True):
             frame.use()
             frame.clear(depth=1.0)
-            _put(self._depth, light=light)
+            put(self._depth, light=light)
             for item in placed:
-                _put(self._depth, model=item.model)
+                put(self._depth, model=item.model)
                 for mesh in self._upload(item.name, item.thing):
                     mesh.shadow.render()
 
@@ -316,16 +330,16 @@ class Renderer:
         floor, backdrop = list(FLOORS).index(scene.floor), list(BACKDROPS).index(scene.backdrop)
         for item in placed:
             program = self._program((item.id, item.material, item.pattern, 0, 0))
-            _put(
+            put(
                 program, **common, model=item.model, luminance=item.thing.luminance,
                 painted=item.paint is not None, paint=item.paint or (1.0, 1.0, 1.0),
             )  # fmt: skip
             for mesh in self._upload(item.name, item.thing):
-                _put(program, colour=mesh.part.colour, textured=mesh.texture is not None)
+                put(program, colour=mesh.part.colour, textured=mesh.texture is not None)
                 mesh.render(program)
         for id_, quad in self._stage.items():
             program = self._program((id_, 0, 0, floor, 0) if id_ == FLOOR else (id_, 0, 0, 0, backdrop))
-            _put(program, **common, model=np.eye(4))
+            put(program, **common, model=np.eye(4))
             quad.render(program)
         return self._develop(scene.style)
 
