@@ -1,4 +1,4 @@
-"""Explicit downloads of models: the only place of the package that reaches a network for weights."""
+"""Explicit downloads of models: the only place of the package that reaches the hub."""
 
 from __future__ import annotations
 
@@ -39,6 +39,24 @@ def fetch(name: str) -> Path:
     if evaluator.url:
         return _plain_file(name, evaluator.url, evaluator.files[0])
     return _from_hub(name, evaluator.repository, evaluator.revision, evaluator.files)
+
+
+def fetch_dataset() -> Path:
+    """Downloads PIE-Bench++ into the hub's cache.
+
+    Raises:
+        UserError: no network, a full disk ...
+    """
+    from huggingface_hub import snapshot_download
+
+    from piva_bench.data.pie_pp import REPOSITORY, SPLIT
+
+    try:
+        return Path(
+            snapshot_download(REPOSITORY, repo_type="dataset", allow_patterns=[f"*/{SPLIT}-*.parquet"])
+        )
+    except Exception as error:  # a dozen types, from httpx's to the hub's own
+        raise UserError(f"Cannot fetch pie_pp from {REPOSITORY}: {_reason(error)}") from error
 
 
 def _from_hub(name: str, repository: str, revision: str, files: Sequence[str]) -> Path:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from piva_bench import __version__
-from piva_bench.cli import describe, list_, models, report, run, score, studio, sweep
+from piva_bench.cli import data, describe, list_, models, report, run, score, studio, sweep
 from piva_bench.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -29,6 +29,7 @@ app.command("list")(list_.list_)
 app.command("describe")(describe.describe)
 app.command("report")(report.report)
 app.command("score")(score.score)
+app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(studio.app, name="studio")
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from piva_bench.errors import DataError
 
@@ -87,11 +88,18 @@ class ZipFiles:
             raise DataError(f"{self.location} is no readable zip archive ({error}): get it again") from error
 
 
-Files = FolderFiles | ZipFiles
-"""Where a dataset's bytes come from."""
+class Files(Protocol):
+    """Where a dataset's bytes come from."""
+
+    @property
+    def location(self) -> Path:
+        """The folder, archive or table."""
+
+    def reader(self) -> AbstractContextManager[Callable[[Path], bytes]]:
+        """A context in which many files are read by path; each read raises FileNotFoundError or DataError."""
 
 
-def open_files(location: Path) -> Files:
+def open_files(location: Path) -> FolderFiles | ZipFiles:
     """The files of a folder or a zip archive.
 
     Raises:

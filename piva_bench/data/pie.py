@@ -14,18 +14,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from pydantic import ValidationError
-
 from piva_bench import paths
+from piva_bench.data.card import read_card
 from piva_bench.data.dataset import DatasetCard, Problem
-from piva_bench.data.files import Files, open_files, safe_join
+from piva_bench.data.fields import fault, prompt, short, storable, text
+from piva_bench.data.files import Files, FolderFiles, ZipFiles, open_files, safe_join
 from piva_bench.data.rle import check_rle
 from piva_bench.data.sample import Sample
 from piva_bench.errors import DataError
@@ -85,14 +83,21 @@ class PieDataset:
         return digest.hexdigest()
 
 
-def open_pie(profile: Profile, root: Path | None) -> PieDataset:
+def open_pie(profile: Profile, root: Path | None, strict: bool = True) -> PieDataset:
     """Open PIE-Bench: the folder or zip at `root`, or the embedded set when `root` is None.
+
+    Args:
+        profile: says which resolution is wanted.
+        root: where the copy lies.
+        strict: whether malformed entries and another resolution are errors.
 
     Raises:
         DataError: nothing readable is there, an entry is malformed (the first one is named), or the pictures
             are not of the profile's resolution.
     """
     dataset = read_pie(root if root is not None else paths.data_root() / "pie")
+    if not strict:
+        return dataset
     if dataset.resolution != profile.resolution:
         if root is None:
             raise DataError(
@@ -120,7 +125,8 @@ def read_pie(root: Path) -> PieDataset:
     mapping_path = _find_mapping(files)
     with files.reader() as read:
         entries = _parse_mapping(read(mapping_path), mapping_path)
-        card = _read_card(read, mapping_path.with_name(CARD))
+        default = paths.data_root() / "pie-bench.yaml"  # of the original PIE-Bench, which ships without one
+        card = read_card(mapping_path.with_name(CARD), default, read)
     samples, problems = [], []
     for key, entry in entries:
         try:
@@ -143,23 +149,23 @@ def parse_entry(key: str, entry: Any, base: Path, card: DatasetCard, files: File
     Raises:
         DataError: names the sample, the field and what is wrong with it.
     """
-    _storable(key, "id", key)
+    storable(key, "id", key)
     if not isinstance(entry, dict):
-        raise _fault(key, f"the entry is a {type(entry).__name__}, not an object with prompts and a mask")
-    image_path = _text(key, entry, "image_path")
+        raise fault(key, f"the entry is a {type(entry).__name__}, not an object with prompts and a mask")
+    image_path = text(key, entry, "image_path")
     try:
         source_path = safe_join(base / IMAGES, image_path)
         reference_path = safe_join(base / COUNTERFACTUALS, image_path) if card.has_reference else None
     except ValueError as error:
-        raise _fault(key, f"image_path {_short(image_path)} {error} below {IMAGES}/: correct it") from error
+        raise fault(key, f"image_path {short(image_path)} {error} below {IMAGES}/: correct it") from error
     return Sample(
         id=key,
         source_path=source_path,
-        source_prompt=_prompt(key, entry, "original_prompt"),
-        target_prompt=_prompt(key, entry, "editing_prompt"),
-        instruction=_text(key, entry, "editing_instruction", may_be_empty=True),
+        source_prompt=prompt(key, entry, "original_prompt"),
+        target_prompt=prompt(key, entry, "editing_prompt"),
+        instruction=text(key, entry, "editing_instruction", may_be_empty=True),
         edit_type=_edit_type(key, entry),
-        blended_words=_word_pairs(_text(key, entry, "blended_word", may_be_empty=True)),
+        blended_words=_word_pairs(text(key, entry, "blended_word", may_be_empty=True)),
         mask_rle=_mask(key, entry, card.resolution),
         reference_path=reference_path,
         tags=_tags(key, entry),
@@ -168,7 +174,7 @@ def parse_entry(key: str, entry: Any, base: Path, card: DatasetCard, files: File
     )
 
 
-def _find_mapping(files: Files) -> Path:
+def _find_mapping(files: FolderFiles | ZipFiles) -> Path:
     found = files.find(MAPPING)
     if not found:
         raise DataError(f"{files.location} holds no {MAPPING}: it is no copy of PIE-Bench (see --data-root)")
@@ -185,7 +191,7 @@ def _parse_mapping(data: bytes, path: Path) -> list[tuple[str, Any]]:
         if len(result) != len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
-            raise DataError(f"{path} holds {_short(twice)} twice in one object: remove one of the two")
+            raise DataError(f"{path} holds {short(twice)} twice in one object: remove one of the two")
         return result
 
     try:
@@ -200,54 +206,10 @@ def _parse_mapping(data: bytes, path: Path) -> list[tuple[str, Any]]:
     return list(mapping.items())
 
 
-def _read_card(read: Callable[[Path], bytes], path: Path) -> DatasetCard:
-    """The card beside the mapping file, else that of the original PIE-Bench, which ships without one."""
-    try:
-        data = read(path)
-    except FileNotFoundError:
-        path = paths.data_root() / "pie-bench.yaml"
-        data = path.read_bytes()
-    try:
-        return DatasetCard.model_validate(yaml.safe_load(data))
-    except yaml.YAMLError as error:
-        raise DataError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    except (ValidationError, ValueError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-        field = ".".join(map(str, first["loc"])) or "the card"
-        raise DataError(f"{path}: {field}: {first['msg']}") from error
-
-
-def _text(key: str, entry: dict[str, Any], field: str, may_be_empty: bool = False) -> str:
-    if field not in entry:
-        raise _fault(key, f"has no {field}: add it")
-    value = entry[field]
-    if not isinstance(value, str):
-        raise _fault(key, f"{field} is {_short(value)}, not text")
-    if not value.strip() and not may_be_empty:
-        raise _fault(key, f"{field} is empty: write it")
-    _storable(key, field, value)
-    return value
-
-
-def _storable(key: str, field: str, value: str) -> None:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:  # half of a surrogate pair: JSON can spell it, nothing can store it
-        raise _fault(key, f"{field} holds a broken character: {_short(value)}") from error
-
-
-def _prompt(key: str, entry: dict[str, Any], field: str) -> str:
-    # The official scripts remove the brackets and touch nothing else.
-    prompt = _text(key, entry, field).replace("[", "").replace("]", "")
-    if not prompt.strip():
-        raise _fault(key, f"{field} is empty: write it")
-    return prompt
-
-
 def _edit_type(key: str, entry: dict[str, Any]) -> str:
-    value = _text(key, entry, "editing_type_id")
+    value = text(key, entry, "editing_type_id")
     if value not in EDIT_TYPES:
-        raise _fault(key, f'editing_type_id is {_short(value)}, not one of "0" to "9"')
+        raise fault(key, f'editing_type_id is {short(value)}, not one of "0" to "9"')
     return EDIT_TYPES[value]
 
 
@@ -259,27 +221,17 @@ def _word_pairs(blended: str) -> tuple[tuple[str, str], ...]:
 
 def _mask(key: str, entry: dict[str, Any], resolution: int) -> tuple[int, ...] | None:
     if "mask" not in entry:
-        raise _fault(key, "has no mask: add it, or null where there is none")
+        raise fault(key, "has no mask: add it, or null where there is none")
     runs = entry["mask"]
     if runs is None:
         return None
-    if fault := check_rle(runs, resolution * resolution):
-        raise _fault(key, f"the mask {fault}; the pictures are {resolution}x{resolution} px")
+    if problem := check_rle(runs, resolution * resolution):
+        raise fault(key, f"the mask {problem}; the pictures are {resolution}x{resolution} px")
     return tuple(runs)
 
 
 def _tags(key: str, entry: dict[str, Any]) -> dict[str, str]:
     tags = entry.get("tags", {})
     if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
-        raise _fault(key, f"tags is {_short(tags)}, not an object of texts")
+        raise fault(key, f"tags is {short(tags)}, not an object of texts")
     return tags
-
-
-def _fault(key: str, what: str) -> DataError:
-    return DataError(f"sample {_short(key)}: {what}")
-
-
-def _short(value: object) -> str:
-    """The value on one line of bounded length, whatever it is."""
-    text = ascii(value)
-    return text if len(text) <= 60 else text[:57] + "..."

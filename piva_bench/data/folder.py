@@ -1,0 +1,224 @@
+"""Your own pictures: a folder with a table of prompts.
+
+The table is ``prompts.csv``, ``prompts.jsonl``, ``prompts.json`` or ``prompts.yaml``: a row per edit with
+``image`` (path below the folder), ``source_prompt`` and ``target_prompt``; optional are ``id`` (else the
+picture's name), ``instruction``, ``edit_type``, ``mask`` (path of a picture, bright where to edit) and
+``reference`` (path of the true edit). Pictures may have any size and kind; see `piva_bench.data.pictures`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from piva_bench.data.dataset import DatasetCard, Problem
+from piva_bench.data.fields import fault, prompt, short, storable, text
+from piva_bench.data.files import FolderFiles, safe_join
+from piva_bench.data.pictures import Frame, fit, fit_mask
+from piva_bench.data.sample import Sample
+from piva_bench.errors import DataError
+
+if TYPE_CHECKING:
+    from piva_bench.profiles import Profile
+
+TABLES = ("prompts.csv", "prompts.jsonl", "prompts.json", "prompts.yaml", "prompts.yml")
+FIELDS = ("image", "source_prompt", "target_prompt", "id", "instruction", "edit_type", "mask", "reference")
+
+
+@dataclass(frozen=True)
+class FolderSample(Sample):
+    """A sample whose pictures may have any size: they are fitted into the profile's square when loaded."""
+
+    mask_path: Path | None = None
+
+    def load_source(self) -> Image.Image:
+        """The source, resized and padded to the square."""
+        return self._fitted(self.source_path)[0]
+
+    def load_reference(self) -> Image.Image | None:
+        """The reference, fitted like the source."""
+        return None if self.reference_path is None else self._fitted(self.reference_path)[0]
+
+    def load_mask(self) -> NDArray[np.bool_] | None:
+        """The mask picture, placed like the source."""
+        if self.mask_path is None:
+            return None
+        frame = self._fitted(self.source_path)[1]
+        return fit_mask(self._open(self.mask_path), frame)
+
+    def _fitted(self, path: Path) -> tuple[Image.Image, Frame]:
+        assert self.resolution is not None
+        return fit(self._open(path), self.resolution)
+
+    def _open(self, path: Path) -> Image.Image:
+        try:
+            with self.files.reader() as read:
+                image = Image.open(io.BytesIO(read(path)))
+            image.load()
+        except FileNotFoundError as error:
+            raise self._error(f"there is no {path}") from error
+        except DataError as error:
+            raise self._error(str(error)) from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise self._error(f"{path} is no whole picture") from error
+        return image
+
+
+@dataclass(frozen=True)
+class FolderDataset:
+    """A folder of pictures with prompts: its readable samples, and what was wrong with the others."""
+
+    root: Path
+    card: DatasetCard
+    samples: tuple[Sample, ...]
+    problems: tuple[Problem, ...]
+    name: str = "folder"
+
+    @property
+    def resolution(self) -> int:
+        """Side of the pictures in pixels, once fitted."""
+        return self.card.resolution
+
+    @cached_property
+    def revision(self) -> str:
+        """BLAKE2b over prompts and all files, in order."""
+        digest = hashlib.blake2b(digest_size=8)
+        for sample in self.samples:
+            row = [
+                sample.id,
+                sample.source_prompt,
+                sample.target_prompt,
+                sample.instruction,
+                sample.edit_type,
+            ]
+            digest.update(json.dumps(row).encode())
+            for path in (sample.source_path, sample.reference_path, getattr(sample, "mask_path", None)):
+                content = path.read_bytes() if path is not None and path.is_file() else b""
+                digest.update(hashlib.blake2b(content).digest())
+        return digest.hexdigest()
+
+
+def open_folder(profile: Profile, root: Path | None, strict: bool = True) -> FolderDataset:
+    """Open a folder of pictures with its table of prompts.
+
+    Args:
+        profile: says which size the pictures are fitted to.
+        root: the folder.
+        strict: whether a malformed row is an error.
+
+    Raises:
+        DataError: there is no folder or table, or (strict) a row is malformed (the first one is named).
+    """
+    if root is None:
+        raise DataError("The dataset 'folder' needs --data-root, a folder with pictures and a prompts.csv")
+    table = next((root / name for name in TABLES if (root / name).is_file()), None)
+    if table is None:
+        raise DataError(f"{root} holds no table of prompts: write one of {', '.join(TABLES)}")
+    samples: list[Sample] = []
+    problems: list[Problem] = []
+    for number, row in enumerate(read_table(table), start=1):
+        try:
+            samples.append(parse_row(row, number, root, profile.resolution))
+        except DataError as error:
+            problems.append(Problem(None, str(error)))
+    for name, count in Counter(sample.id for sample in samples).items():
+        if count > 1:
+            problems.append(
+                Problem(name, f"sample {short(name)}: {count} rows have this id: give each its own")
+            )
+    if strict and problems:
+        more = f" ({len(problems) - 1} more like this)" if len(problems) > 1 else ""
+        raise DataError(f"{table}: {problems[0].message}{more}")
+    card = DatasetCard(
+        name=root.resolve().name or "folder",
+        title=f"Own pictures: {root.resolve().name}",
+        license="yours",
+        source=str(table),
+        description="Pictures and prompts of a folder, resized and padded to the profile's square.",
+        resolution=profile.resolution,
+    )
+    return FolderDataset(root, card, tuple(samples), tuple(problems))
+
+
+def read_table(path: Path) -> list[Any]:
+    """The rows of a table of prompts.
+
+    Raises:
+        DataError: it is not in the format its name says, or empty.
+    """
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+        rows = list(_parse(path.suffix, content))
+    except (OSError, UnicodeDecodeError, ValueError, csv.Error, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from error
+    if not rows:
+        raise DataError(f"{path} holds no rows: write one per edit")
+    return rows
+
+
+def _parse(suffix: str, content: str) -> Iterator[Any]:
+    if suffix == ".csv":
+        yield from csv.DictReader(io.StringIO(content, newline=""), strict=True)
+    elif suffix == ".jsonl":
+        yield from (json.loads(line) for line in content.splitlines() if line.strip())
+    else:
+        rows = json.loads(content) if suffix == ".json" else yaml.safe_load(content)
+        if not isinstance(rows, list):
+            raise ValueError("a list of rows is expected")
+        yield from rows
+
+
+def parse_row(row: Any, number: int, root: Path, resolution: int) -> FolderSample:
+    """One row as a sample.
+
+    Raises:
+        DataError: names the row, the field and what is wrong with it.
+    """
+    key = f"row {number}"
+    if not isinstance(row, dict):
+        raise fault(key, f"is {short(row)}, not a set of named fields")
+    # Spreadsheets pad; an empty cell is no value.
+    values = {k: v.strip() if isinstance(v, str) else v for k, v in row.items() if v not in (None, "")}
+    if unknown := next((name for name in values if name not in FIELDS), None):
+        raise fault(key, f"has an unknown field {short(unknown)}; known are {', '.join(FIELDS)}")
+    optional = {name: text(key, values, name) for name in ("instruction", "edit_type") if name in values}
+    name = str(values.get("id") or Path(text(key, values, "image")).stem)
+    storable(key, "id", name)
+    sample = FolderSample(
+        id=name,
+        source_path=_path(key, values, "image", root),
+        source_prompt=prompt(key, values, "source_prompt"),
+        target_prompt=prompt(key, values, "target_prompt"),
+        instruction=optional.get("instruction", ""),
+        edit_type=optional.get("edit_type", "own"),
+        resolution=resolution,
+        files=FolderFiles(root),
+    )
+    extra = {
+        target: _path(key, values, field, root)
+        for field, target in (("mask", "mask_path"), ("reference", "reference_path"))
+        if field in values
+    }
+    return replace(sample, **extra)  # type: ignore[arg-type]
+
+
+def _path(key: str, values: dict[str, Any], field: str, root: Path) -> Path:
+    written = text(key, values, field)
+    try:
+        return safe_join(root, written)
+    except ValueError as error:
+        raise fault(key, f"{field} {short(written)} {error} below the folder: correct it") from error
