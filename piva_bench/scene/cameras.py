@@ -162,7 +162,9 @@ class Rig:
         """The first author's path: even azimuths, a random whole degree of elevation each."""
         rng = np.random.default_rng(seed)
         low, high = (int(limit) for limit in self.elevations)
-        return self._orbit(np.arange(count) * 360.0 / count, rng.integers(low, high + 1, count), size)
+        return self._orbit(
+            np.arange(count) * 360.0 / count, rng.integers(low, high + 1, count).astype(float), size
+        )
 
 
 RIG = Rig()

@@ -65,7 +65,7 @@ class PosedViews:
     @property
     def alpha(self) -> npt.NDArray[np.float32]:
         """[N, H, W] in [0, 1]."""
-        return self.images[..., 3].astype(np.float32) / 255
+        return np.asarray(self.images[..., 3] / np.float32(255), np.float32)
 
     @property
     def opaque(self) -> bool:
