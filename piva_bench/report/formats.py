@@ -145,7 +145,11 @@ def to_latex(table: Table) -> str:
             cells = []
             for metric in table.metrics:
                 text = latex_escape(cell(row.cells[metric.name], metric, row.n))
-                cells.append(rf"\textbf{{{text}}}" if table.best(metric, row) else text)
+                if table.best(metric, row):
+                    text = rf"\textbf{{{text}}}"
+                elif table.second(metric, row):
+                    text = rf"\underline{{{text}}}"
+                cells.append(text)
             label = [latex_escape(text) for text in ([group or ""] if grouped else []) + [row.label]]
             lines.append(" & ".join([*label, *counts(row), *cells, *map(latex_escape, costs(row))]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}}", r"\end{table}"]

@@ -62,14 +62,21 @@ class Table:
 
     def best(self, metric: MetricInfo, row: Row) -> bool:
         """Whether a row has the best mean among the rows it competes with (same group, same section)."""
+        ranked = self._ranked(metric, row)
+        return len(ranked) > 0 and row.cells[metric.name].mean == ranked[0]
+
+    def second(self, metric: MetricInfo, row: Row) -> bool:
+        """Whether a row has the second best mean among at least three that it competes with."""
+        ranked = self._ranked(metric, row)
+        return len(ranked) > 2 and row.cells[metric.name].mean == ranked[1] != ranked[0]
+
+    def _ranked(self, metric: MetricInfo, row: Row) -> list[float]:
+        """The means of a row and its rivals from the best on; empty where nothing is to be ranked."""
         if metric.direction == "none" or row.section == "reference":
-            return False
+            return []
         rivals = [r for r in self.rows if (r.group, r.section) == (row.group, row.section)]
         means = [m for r in rivals if not math.isnan(m := r.cells[metric.name].mean)]
-        if len(means) < 2:
-            return False
-        target = max(means) if metric.direction == "higher" else min(means)
-        return row.cells[metric.name].mean == target
+        return sorted(means, reverse=metric.direction == "higher") if len(means) > 1 else []
 
     def frame(self) -> pd.DataFrame:
         """The table as numbers: stored values (not scaled), interval ends, counts, costs, set-up."""

@@ -1,4 +1,4 @@
-"""Writing a run's report: tables in three formats, the contact sheet and the gallery."""
+"""Writing a run's report: page, tables in four formats, figures, comparisons, contact sheet and gallery."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from piva_bench.data.sample import Sample
+from piva_bench.report.analysis import write_analysis
 from piva_bench.report.contact_sheet import sheet_of_run
 from piva_bench.report.formats import to_csv, to_latex, to_markdown
 from piva_bench.report.gallery.write import write_gallery
+from piva_bench.report.html import to_html
 from piva_bench.report.results import head, load_results
 from piva_bench.report.tables import Table, by_type_table, method_table
 from piva_bench.runs.files import write_atomic
 
-FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
+FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex, "html": to_html}
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class Report:
 
 
 def write_report(output_dir: Path, samples: Mapping[str, Sample], protocol: str | None = None) -> Report:
-    """Write ``<output_dir>/report/``: ``methods`` and ``by_type`` as CSV, Markdown and LaTeX,
-    ``contact_sheet.png``, ``gallery/index.html``.
+    """Write ``<output_dir>/report/``: ``index.html``, ``methods`` and ``by_type`` as CSV, Markdown,
+    LaTeX and HTML, what `write_analysis` says, ``contact_sheet.png``, ``gallery/index.html``.
 
     Args:
         output_dir: a run's directory.
@@ -45,6 +47,7 @@ def write_report(output_dir: Path, samples: Mapping[str, Sample], protocol: str 
     for name, table in (("methods", report.methods), ("by_type", report.by_type)):
         for suffix, convert in FORMATS.items():
             write_atomic(report.directory / f"{name}.{suffix}", convert(table).encode())
+    write_analysis(report.directory, results, report.methods, report.by_type, output_dir)
     sheet = sheet_of_run(results, samples, output_dir / "images", head(results))
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")

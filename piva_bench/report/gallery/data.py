@@ -107,7 +107,7 @@ def _edits(
             "at": [places[0][row["sample_id"]], places[1][row["variant"]], places[2][row["seed"]]],
             "key": row["key"],
             "seconds": _short(row["seconds"]),
-            "evaluations": int(row["unet_evaluations"]),
+            "evaluations": _short(row["unet_evaluations"]),
             "params": row["params"],
         }
         if row["status"] == "ok":

@@ -87,7 +87,7 @@ const sampleView = (() => {
       element("tr", { class: "cost" }, element("th", { scope: "row" }, label), data.variants.map((_, i) => {
         const found = model.edit(index, i);
         return element("td", { class: i === view.variant ? "current" : null },
-          !found ? "–" : field === "seconds" ? model.number(found[field]) : String(found[field]));
+          !found || found[field] === null ? "–" : field === "seconds" ? model.number(found[field]) : String(found[field]));
       })));
     return element("div", { class: "scroll" },
       element("table", { class: "scores" }, element("thead", {}, head), element("tbody", {}, lines, cost)));

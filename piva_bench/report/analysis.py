@@ -1,0 +1,48 @@
+"""What a run's report says beyond its tables: comparisons, figures, and the page that shows all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from piva_bench.report.comparisons import (
+    comparisons,
+    comparisons_markdown,
+    pareto_table,
+    strength_comparisons,
+    strength_markdown,
+)
+from piva_bench.report.figures import plane, write_figures
+from piva_bench.report.html import report_page
+from piva_bench.report.tables import Table
+from piva_bench.runs.files import write_atomic
+
+
+def write_analysis(
+    directory: Path, results: pd.DataFrame, by_method: Table, by_type: Table, output_dir: Path
+) -> None:
+    """Write ``comparisons`` and ``strength`` as CSV and Markdown, ``pareto.csv``, the figures as PNG and SVG, and
+    ``index.html``.
+
+    Args:
+        directory: the report's.
+        results: from `load_results`.
+        by_method: their table.
+        by_type: their table by edit type.
+        output_dir: the run's directory, for its traces.
+    """
+    compared = comparisons(results)
+    files = {
+        "comparisons.csv": compared.to_csv(index=False, lineterminator="\n"),
+        "comparisons.md": comparisons_markdown(results, compared),
+    }
+    if axes := plane(results):
+        frame, front = strength_comparisons(results, *axes), pareto_table(results, *axes)
+        files["strength.csv"] = frame.to_csv(index=False, lineterminator="\n")
+        files["pareto.csv"] = front.to_csv(index=False, lineterminator="\n")
+        files["strength.md"] = strength_markdown(frame, front, *axes)
+    figures = write_figures(directory, results, by_method, by_type, output_dir)
+    files["index.html"] = report_page(results, (by_method, by_type), compared, figures)
+    for name, text in files.items():
+        write_atomic(directory / name, text.encode())

@@ -1,0 +1,65 @@
+"""Which figures a run's report has, drawn and written as PNG and SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from piva_bench.errors import UserError
+from piva_bench.metrics.protocol import MetricInfo
+from piva_bench.report.curves import to_png, to_svg
+from piva_bench.report.plots import colour_drift, convergence, cost_quality, load_traces, type_bars
+from piva_bench.report.results import head, metrics_of
+from piva_bench.report.sweep import choose_axes
+from piva_bench.report.tables import Table
+from piva_bench.runs.files import write_atomic
+
+TITLES = {
+    "by_type": "Scores by edit type",
+    "cost": "Cost against quality",
+    "colour": "What became of the colours",
+    "convergence": "Convergence",
+}
+
+
+def plane(results: pd.DataFrame) -> tuple[MetricInfo, MetricInfo] | None:
+    """Edit strength and identity of the frame's protocol; None where it was not scored by both."""
+    try:
+        axes = choose_axes(results["protocol"].iloc[0], None, None)
+    except UserError:
+        return None
+    return axes if all(axis.name in results and results[axis.name].notna().any() for axis in axes) else None
+
+
+def write_figures(
+    directory: Path, results: pd.DataFrame, by_method: Table, by_type: Table, output_dir: Path
+) -> list[str]:
+    """Write the figures that the run has the numbers for; returns their names, without suffix."""
+    names = []
+    for name, figure in _figures(results, by_method, by_type, output_dir):
+        write_atomic(directory / f"{name}.png", to_png(figure))
+        write_atomic(directory / f"{name}.svg", to_svg(figure))
+        names.append(name)
+    return names
+
+
+def _figures(
+    results: pd.DataFrame, by_method: Table, by_type: Table, output_dir: Path
+) -> Iterator[tuple[str, Figure]]:
+    axes = plane(results)
+    if axes and (results["section"] != "reference").any():
+        yield "by_type", type_bars(by_type, axes)
+    if axes and (results["seconds"] > 0).any():
+        yield "cost", cost_quality(by_method, axes)
+    colours = [
+        metric
+        for metric in metrics_of(results)
+        if metric.group == "colour" and results[metric.name].notna().any()
+    ]
+    if colours:
+        yield "colour", colour_drift(results, colours, head(results))
+    if traces := load_traces(output_dir, results):
+        yield "convergence", convergence(traces, head(results))
