@@ -21,6 +21,7 @@ from piva_bench.studio.shards import captions_of, held_out, load_shards
 from piva_bench.studio.timed_training import save_atomically, say, train_for
 from piva_bench.studio.tokenizer import MAX_LENGTH, build_tokenizer
 from piva_bench.studio.train_autoencoder import to_input
+from piva_bench.studio.train_text import train_text
 
 TEXT_WIDTH = 128
 UNET: dict[str, Any] = {
@@ -57,7 +58,9 @@ BATCH = 16
 LEARNING_RATE = 7e-4
 CAPTION_DROPOUT = 0.1
 AVERAGE_DECAY = 0.999
-NOISY_SHARE = 0.6
+TEXT_MINUTES = 5.0
+"""Reading lessons before the first picture, see :mod:`piva_bench.studio.train_text`."""
+NOISY_SHARE = 0.7
 """Share of timesteps drawn from the noisier half, where the text decides what the picture shows."""
 
 
@@ -133,10 +136,8 @@ def train(
     torch.manual_seed(seed)
     net = TextToNoise(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
     checkpoint = renders / "training" / "diffusion.pt"
-    if resume and not checkpoint.exists() and (model_folder / "unet").exists():
-        say(f"no checkpoint: starting from the weights in {model_folder}")
-        net.unet.load_state_dict(UNet2DConditionModel.from_pretrained(model_folder / "unet").state_dict())
-        net.text.load_state_dict(CLIPTextModel.from_pretrained(model_folder / "text_encoder").state_dict())
+    if not (resume and checkpoint.exists()):
+        _head_start(net, tokenizer, renders, model_folder if resume else None, seed)
     model = WithAverage(net, AVERAGE_DECAY)
     optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01)
     schedule = DDIMScheduler(**SCHEDULE)
@@ -183,6 +184,18 @@ def train(
     update_report(model_folder, diffusion=report)
     say(str(report))
     return report
+
+
+def _head_start(
+    net: TextToNoise, tokenizer: Any, renders: Path, model_folder: Path | None, seed: int
+) -> None:
+    """Weights to begin with: those in ``model_folder`` if it has any, else a text encoder that can read."""
+    if model_folder is not None and (model_folder / "unet").exists():
+        say(f"no checkpoint: starting from the weights in {model_folder}")
+        net.unet.load_state_dict(UNet2DConditionModel.from_pretrained(model_folder / "unet").state_dict())
+        net.text.load_state_dict(CLIPTextModel.from_pretrained(model_folder / "text_encoder").state_dict())
+        return
+    train_text(net.text, tokenizer, MAX_LENGTH, renders / "training" / "text.pt", TEXT_MINUTES, seed)
 
 
 def _tokenise(tokenizer: Any, scenes: list[dict[str, Any]]) -> Tensor:
