@@ -53,7 +53,7 @@ def test_a_box_lies_where_its_corners_project_for_any_lens(renderer, tmp_path):
 
 
 def test_the_front_is_at_azimuth_zero_and_right_is_right(renderer, tmp_path):
-    """A red box before a green one, a blue one to the right and a grey one to the left, in the file's frame: +z front, +x right."""
+    """Red before green, blue right, grey left, in the file's frame: +z is its front, +x its right."""
     scene = trimesh.Scene()
     red, green, blue, grey = (255, 0, 0), (0, 255, 0), (0, 0, 255), (120, 120, 120)
     for colour, at in ((red, (0, 0, 1)), (green, (0, 0, -1)), (blue, (1, 0, 0)), (grey, (-1, 0, 0))):
