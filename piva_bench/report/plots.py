@@ -81,9 +81,9 @@ def cost_quality(table: Table, metrics: Sequence[MetricInfo]) -> Figure:
                 cell = row.cells[metric.name]
                 reference = row.section == "reference"
                 # As in the other figures: by name among the methods, and among the reference rows.
-                place = sorted(r.label for r in rows if (r.section == "reference") == reference).index(
-                    row.label
-                )
+                alike = sorted(each.label for each in rows if (each.section == "reference") == reference)
+                place = alike.index(row.label)
+                marker = (MARKERS[::-1] if reference else MARKERS)[place % len(MARKERS)]
                 colour = GREY if reference else COLOURS[place % len(COLOURS)]
                 margin = 0.0 if math.isnan(cell.margin) else cell.margin * metric.scale
                 axes.errorbar(
