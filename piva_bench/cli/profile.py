@@ -1,0 +1,103 @@
+"""``piva-bench profile``: what a step of each method costs, and where the time goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from piva_bench.cli import options, values
+from piva_bench.errors import UnknownName, UserError
+
+if TYPE_CHECKING:
+    from piva_bench.diffusion.denoiser import Denoiser
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+piva-bench profile --method sds,dds,piva --batch-sizes 1,4,16
+
+piva-bench profile --shape sd-1.5 --device cuda --dtype bfloat16 --batch-sizes 1,4,8
+"""
+
+
+def profile(
+    method: options.Method = ["sds", "dds", "piva_analytic", "piva"],  # noqa: B006 (typer reads it, nothing writes)
+    profile: options.ProfileName = "embedded",
+    param: options.Param = None,
+    batch_sizes: Annotated[str, typer.Option(help="Edits at once, comma-separated.")] = "1,4,16",
+    steps: Annotated[int, typer.Option(min=1, help="Steps that are timed.")] = 5,
+    shape: Annotated[
+        str | None, typer.Option(help="Random weights of this shape instead of a model: sd-1.5.")
+    ] = None,
+    device: options.Device = "auto",
+    dtype: options.Precision = options.Dtype.float32,
+    model: options.Model = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", "-o", help="Where the tables go.", show_default="results/profile"),
+    ] = None,
+) -> None:
+    """Measure UNet evaluations, FLOPs, seconds by part and memory of a step, by method and batch size.
+
+    Writes profile.csv and profile.md. Pictures are random: what they show does not change what they cost.
+    """
+    from piva_bench.profiles import get_profile
+    from piva_bench.report.profile import profile_frame, profile_markdown
+    from piva_bench.runs.files import write_atomic
+    from piva_bench.runs.plan import resolve_variants
+    from piva_bench.runs.profile import profile as measure
+
+    chosen = get_profile(profile)
+    variants = resolve_variants(values.split(method), values.parse_params(param or []), chosen)
+    sizes = values.split([batch_sizes])
+    if not sizes or not all(size.isdecimal() and int(size) for size in sizes):
+        raise UserError(f"--batch-sizes {batch_sizes}: give whole numbers from 1.")
+    denoiser, head = _load(shape, model or chosen.model, device, dtype.value)
+    costs = []
+    for cost in measure([(v.requested, v) for v in variants], denoiser, sorted(map(int, sizes)), steps):
+        costs.append(cost)
+        typer.echo(
+            f"{cost.method} at batch {cost.batch_size}: {cost.seconds * 1e3:.2f} ms a step and edit, "
+            f"harness {100 * cost.harness_seconds / cost.seconds:.1f} %",
+            err=True,
+        )
+    if not costs:
+        raise UserError("None of these methods has steps to measure: give one of kind distillation.")
+    folder, table = output_dir or Path("results/profile"), profile_markdown(costs, head)
+    try:
+        write_atomic(folder / "profile.csv", profile_frame(costs).to_csv(index=False).encode())
+        write_atomic(folder / "profile.md", table.encode())
+    except OSError as error:
+        raise UserError(f"Cannot write to {folder}: {error.strerror or error}. Give --output-dir.") from error
+    typer.echo(table)
+
+
+def _load(shape: str | None, model: str, device: str, dtype: str) -> tuple[Denoiser, str]:
+    """The model, and a line that says what the numbers stand on."""
+    import torch
+
+    from piva_bench.diffusion import denoiser as models
+    from piva_bench.diffusion.random_model import SHAPES, random_denoiser
+    from piva_bench.profiles import resolve_model
+    from piva_bench.runs.manifest import environment
+    from piva_bench.runs.request import resolve_device
+
+    place, precision = resolve_device(device), getattr(torch, dtype)
+    if shape is not None and shape not in SHAPES:
+        raise UnknownName("shape", shape, SHAPES)
+    denoiser = (
+        random_denoiser(shape, place, precision)
+        if shape
+        else models.Denoiser.from_pretrained(resolve_model(model), place, precision)
+    )
+    machine = environment()
+    on = (
+        machine["gpu"]
+        if place.startswith("cuda")
+        else f"{machine['processor']}, {machine['threads']} threads"
+    )
+    what = f"random weights of {shape}'s shape" if shape else f"model {denoiser.path.name}"
+    packages = f"torch {machine['packages']['torch']}, diffusers {machine['packages']['diffusers']}"
+    return denoiser, f"{what} · {denoiser.resolution} px, {dtype} · {on} · {packages}"

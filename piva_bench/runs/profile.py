@@ -1,0 +1,234 @@
+"""What a step of a method costs: UNet rows, FLOPs, seconds by part, memory; and the least it could cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.distillation.adapters import AdapterTrainer
+from piva_bench.distillation.method import EditTask
+from piva_bench.runs.executor import PeakMemory
+from piva_bench.runs.plan import Variant
+
+MODEL, ADAPTERS = "model", "adapters"
+# PyTorch's counter does not know its own attention on a CPU.
+_CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
+        lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
+    ),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(grad, q, k, v)
+    ),
+}
+WORDS = ("cup", "boat", "lamp", "drum", "vase")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A row of the profile: a method at a batch size. All but memory is of one step of one edit.
+
+    Attributes:
+        method: what was measured, with the parameters that set it apart.
+        batch_size: edits at once.
+        rows: UNet rows, training included.
+        training_rows: those of them that are computed forward and backward.
+        forward_flops: floating-point operations of all forward passes.
+        backward_flops: and of the backward passes.
+        seconds: all of it.
+        model_seconds: predicting noise for the rule.
+        adapter_seconds: training the adapters.
+        peak_memory_mb: of the GPU in this run, or of the process so far.
+        floor_seconds: the FLOPs that cannot be avoided at the speed of a large matrix product.
+    """
+
+    method: str
+    batch_size: int
+    rows: float
+    training_rows: float
+    forward_flops: float
+    backward_flops: float
+    seconds: float
+    model_seconds: float
+    adapter_seconds: float
+    peak_memory_mb: float | None
+    floor_seconds: float
+
+    @property
+    def harness_seconds(self) -> float:
+        """What is neither model nor adapters: drawing noise, the rule, the optimiser, bookkeeping."""
+        return self.seconds - self.model_seconds - self.adapter_seconds
+
+
+def random_tasks(denoiser: Denoiser, count: int) -> list[EditTask]:
+    """Edits of random pictures of the model's size: what they show does not change what they cost."""
+    generator = torch.Generator().manual_seed(0)
+    side = denoiser.resolution
+    return [
+        EditTask(
+            f"sample-{i}",
+            torch.rand(3, side, side, generator=generator) * 2 - 1,
+            source_prompt=f"a red {WORDS[i % len(WORDS)]}",
+            target_prompt=f"a blue {WORDS[i % len(WORDS)]}",
+        )
+        for i in range(count)
+    ]
+
+
+def profile(
+    variants: Sequence[tuple[str, Variant]], denoiser: Denoiser, batch_sizes: Sequence[int], steps: int
+) -> Iterator[Cost]:
+    """Measures methods that have steps; those without are passed over.
+
+    Args:
+        variants: labels and methods.
+        denoiser: the model.
+        batch_sizes: from small to large, because a process' peak memory never falls.
+        steps: steps that are timed.
+    """
+    speed = matrix_speed(denoiser.device, denoiser.dtype)
+    for label, variant in variants:
+        if "steps" not in type(variant.params).model_fields:
+            continue
+        forward, backward = _flops(variant, denoiser)
+        for batch_size in batch_sizes:
+            yield _cost(label, variant, denoiser, batch_size, steps, (forward, backward), speed)
+
+
+def _cost(
+    label: str,
+    variant: Variant,
+    denoiser: Denoiser,
+    batch_size: int,
+    steps: int,
+    flops: tuple[float, float],
+    speed: float,
+) -> Cost:
+    tasks = random_tasks(denoiser, batch_size)
+    _edit(variant, tasks, denoiser, 1)  # warms up
+    peak = PeakMemory(denoiser.device)
+    marks: list[tuple[float, dict[str, float]]] = []
+    with _sections(denoiser) as spent:
+        # From the end of the first step to the end of the last: encoding and decoding are not a step's.
+        outcome = _edit(
+            variant, tasks, denoiser, steps + 1, lambda *_: marks.append((_now(denoiser.device), dict(spent)))
+        )
+    (start, before), (end, after) = marks[0], marks[-1]
+    scale = 1 / (steps * batch_size)
+    parts = {name: (after.get(name, 0) - before.get(name, 0)) * scale for name in (MODEL, ADAPTERS)}
+    rows, trained = (value / (steps + 1) for value in outcome)
+    return Cost(
+        method=label,
+        batch_size=batch_size,
+        rows=rows,
+        training_rows=trained,
+        forward_flops=flops[0],
+        backward_flops=flops[1],
+        seconds=(end - start) * scale,
+        model_seconds=parts[MODEL],
+        adapter_seconds=parts[ADAPTERS],
+        peak_memory_mb=peak.megabytes(),
+        floor_seconds=sum(flops) / speed,
+    )
+
+
+def _edit(
+    variant: Variant,
+    tasks: list[EditTask],
+    denoiser: Denoiser,
+    steps: int,
+    on_step: Callable[..., None] | None = None,
+) -> tuple[int, int]:
+    """UNet rows of an edit, and those of its training."""
+    params = variant.params.model_copy(update={"steps": steps})
+    outcome = variant.cls(params).edit(tasks, denoiser, 0, on_step)[0]
+    return outcome.unet_evaluations, outcome.training_evaluations
+
+
+def _flops(variant: Variant, denoiser: Denoiser) -> tuple[float, float]:
+    """Forward and backward FLOPs of a step of one edit."""
+    tasks = random_tasks(denoiser, 1)
+    marks: list[tuple[int, int]] = []
+    backward = 0
+    learn = AdapterTrainer.learn
+    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+
+        def counted(self: AdapterTrainer, *arguments: Any) -> Any:
+            nonlocal backward
+            before = counter.get_total_flops()
+            result = learn(self, *arguments)
+            backward += counter.get_total_flops() - before
+            return result
+
+        with _replaced(AdapterTrainer, "learn", counted):
+            _edit(variant, tasks, denoiser, 2, lambda *_: marks.append((counter.get_total_flops(), backward)))
+    (all_before, back_before), (all_after, back_after) = marks
+    total, back = all_after - all_before, back_after - back_before
+    return float(total - back), float(back)
+
+
+@contextmanager
+def _sections(denoiser: Denoiser) -> Iterator[dict[str, float]]:
+    """Within the block, seconds spent in the model and in adapters' training add up in the dictionary."""
+    spent = {MODEL: 0.0, ADAPTERS: 0.0}
+    busy = False
+
+    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **more: Any) -> Any:
+            nonlocal busy
+            if busy:  # the model inside adapters' training
+                return function(*arguments, **more)
+            busy, start = True, _now(denoiser.device)
+            try:
+                return function(*arguments, **more)
+            finally:
+                busy = False
+                spent[name] += _now(denoiser.device) - start
+
+        return call
+
+    parts: list[tuple[Any, str, str]] = [(denoiser, "predict_noise", MODEL)]
+    parts += [(AdapterTrainer, method, ADAPTERS) for method in ("train", "forward", "learn")]
+    replaced = [
+        _replaced(owner, method, timed(name, getattr(owner, method))) for owner, method, name in parts
+    ]
+    with replaced[0], replaced[1], replaced[2], replaced[3]:
+        yield spent
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    own = name in vars(owner)
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if own:
+            setattr(owner, name, before)
+        else:
+            delattr(owner, name)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def matrix_speed(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOPs a second of a large matrix product: what a network cannot exceed, and small layers do not reach."""
+    side = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    seconds = []
+    for _ in range(6):
+        start = _now(device)
+        a @ b
+        seconds.append(_now(device) - start)
+    return 2 * side**3 / min(seconds)

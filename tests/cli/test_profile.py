@@ -1,0 +1,84 @@
+"""`piva-bench profile`: FLOPs against products counted by hand, and seconds that add up."""
+
+import csv
+
+import pytest
+import torch
+
+from piva_bench.cli.app import EXIT_USER_ERROR
+from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.runs.profile import MODEL, _sections, matrix_speed, random_tasks
+
+
+def flops_of_a_row(unet, side):
+    """Multiplications and additions of one row, from the shapes that its layers see."""
+    total = 0
+
+    def count(module, inputs, output):
+        nonlocal total
+        if isinstance(module, torch.nn.Conv2d):
+            total += 2 * output.numel() * module.weight[0].numel()
+        elif isinstance(module, torch.nn.Linear):
+            total += 2 * output.numel() * module.in_features
+
+    handles = [module.register_forward_hook(count) for module in unet.modules()]
+    unet(torch.zeros(1, 4, side, side), torch.tensor([1]), encoder_hidden_states=torch.zeros(1, 77, 24))
+    for handle in handles:
+        handle.remove()
+    return total
+
+
+def test_the_table_of_a_profile(cli, bench, tmp_path):
+    code, out, err = cli(
+        "profile", "-m", "dds,piva,identity", "--batch-sizes", "2,1", "--steps", "2", "-o", "p"
+    )
+    assert code == 0, err
+    with (tmp_path / "p" / "profile.csv").open() as file:
+        rows = {(row["method"], row["batch_size"]): row for row in csv.DictReader(file)}
+    assert list(rows) == [("dds", "1"), ("dds", "2"), ("piva", "1"), ("piva", "2")]
+    assert (tmp_path / "p" / "profile.md").read_text().strip() == out.strip()
+    dds, piva = (
+        {k: float(v) for k, v in rows[name, "2"].items() if k != "method"} for name in ("dds", "piva")
+    )
+    assert (dds["unet_rows"], dds["training_rows"]) == (4, 0)
+    assert (piva["unet_rows"], piva["training_rows"]) == (8, 2)
+    for row in (dds, piva):
+        parts = [row[name] for name in ("model_ms", "adapter_ms", "harness_ms")]
+        assert min(parts) >= 0
+        assert sum(parts) == pytest.approx(row["ms"])
+        assert row["floor_ms"] > 0
+    assert dds["adapter_ms"] == dds["backward_gflops"] == 0
+    assert piva["adapter_ms"] > 0
+    # Attention's products are the rest.
+    unet = Denoiser.from_pretrained(bench / "model").unet
+    by_hand = 4 * flops_of_a_row(unet, 8) / 1e9
+    assert by_hand < dds["forward_gflops"] < 1.2 * by_hand
+    # The backward pass through frozen layers costs about as much as the forward pass of the two rows it goes through.
+    assert 2 < piva["forward_gflops"] / (dds["forward_gflops"] / 4) < 9
+    assert 0.7 < piva["backward_gflops"] / (2 * dds["forward_gflops"] / 4) < 1.3
+
+
+def test_time_in_the_model_is_counted_once(denoiser):
+    noisy, t = torch.zeros(1, 4, 8, 8), torch.tensor([3])
+    before = denoiser.predict_noise
+    with _sections(denoiser) as spent:
+        denoiser.predict_noise(noisy, t, denoiser.encode_prompts([""]))
+        assert spent[MODEL] > 0
+    assert denoiser.predict_noise == before
+    assert len(random_tasks(denoiser, 3)) == 3
+    assert matrix_speed(torch.device("cpu"), torch.float32) > 1e8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch-sizes", "0"], "whole numbers from 1"),
+        (["--batch-sizes", "many"], "whole numbers from 1"),
+        (["--shape", "sd-1.4"], "Did you mean sd-1.5"),
+        (["-m", "identity", "--batch-sizes", "1"], "None of these methods has steps"),
+    ],
+)
+def test_mistakes_are_one_line(cli, arguments, message):
+    code, _, err = cli("profile", *arguments)
+    assert code == EXIT_USER_ERROR
+    assert message in err.splitlines()[-1]
