@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from piva_bench.studio import train_autoencoder, train_diffusion
+from piva_bench.studio import train_autoencoder, train_diffusion, train_text
 from piva_bench.studio.captions import caption, training_caption
 from piva_bench.studio.ema import WithAverage
 from piva_bench.studio.evaluate_diffusion import evaluation_scenes, obedience, sample_pictures
@@ -56,6 +56,7 @@ def model(renders, tmp_path_factory):
     patch.setattr(train_autoencoder, "BATCH_WHOLE", 2)
     patch.setattr(train_diffusion, "UNET", {**train_diffusion.UNET, "block_out_channels": (16, 16, 16)})
     patch.setattr(train_diffusion, "BATCH", 2)
+    patch.setattr(train_diffusion, "TEXT_MINUTES", 0.01)
     folder = tmp_path_factory.mktemp("model") / "studio-sd"
     report = train_autoencoder.train(renders, folder / "vae", 0.02)
     assert np.isfinite(report["psnr"])
@@ -99,6 +100,24 @@ def test_every_caption_word_is_one_token_and_any_text_has_tokens(tmp_path):
         assert len(ids) == len(text.split()) + 2 <= MAX_LENGTH
     strange = tokenizer("an astronaut on Mars, 100 % \u00e9l\u00e9gant \U0001f600")["input_ids"]
     assert tokenizer.eos_token_id not in strange[1:-1]
+
+
+def test_the_text_encoder_learns_to_read(tmp_path):
+    """A minute's worth is not needed to beat guessing on what every caption says in few words."""
+    tokenizer = build_tokenizer(tmp_path)
+    torch.manual_seed(0)
+    net = train_diffusion.TextToNoise(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
+    report = train_text.train_text(net.text, tokenizer, MAX_LENGTH, tmp_path / "text.pt", 0.3)
+    assert set(report) == set(train_text.QUESTIONS)
+    assert report["floor"] > 1.25 / len(HEADS["floor"])
+
+
+def test_answers_are_the_scene_s_own():
+    scene = random_scene(random.Random(3)).replace(second="ball", second_color="pink", floor="sand")
+    named = dict(zip(train_text.QUESTIONS, train_text.answers(scene), strict=True))
+    assert train_text.QUESTIONS["second_color"][named["second_color"]] == "pink"
+    assert HEADS["floor"][named["floor"]] == "sand"
+    assert HEADS["object"][named["object"]] == scene.object
 
 
 def test_the_average_follows_the_network():
