@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from piva_bench import __version__
-from piva_bench.cli import data, describe, list_, models, profile, report, run, score, studio, sweep
+from piva_bench.cli import compare, data, describe, list_, models, profile, report, run, score, studio, sweep
 from piva_bench.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -28,6 +28,7 @@ app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep)
 app.command("list")(list_.list_)
 app.command("describe")(describe.describe)
 app.command("report")(report.report)
+app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("profile", epilog=profile.EXAMPLES)(profile.profile)
 app.command("score")(score.score)
 app.add_typer(data.app, name="data")
