@@ -103,6 +103,7 @@ class Executor:
     ) -> None:
         self.store, self.setup, self.denoiser, self.scorer = store, setup, denoiser, scorer
         self.batch_size, self.watcher = batch_size, watcher
+        self._fits: dict[int, int] = {}
 
     def run(self, work: Work, by_sample: bool = False) -> list[Record]:
         """Computes and stores everything that is to be done; returns the new records.
@@ -135,26 +136,51 @@ class Executor:
             made = self._edit(variant, tasks, units[0].seed)
             outcomes |= {outcome.sample_id: outcome for outcome in made}
         megabytes = peak.megabytes()
-        edits = [self._finish(unit, outcomes[unit.sample.id], len(tasks), megabytes) for unit in units]
+        together = min(len(tasks), self._fitting(variant))
+        edits = [self._finish(unit, outcomes[unit.sample.id], together, megabytes) for unit in units]
         self.store.commit(edits)
         for edit in edits:
             self.watcher.committed(edit.record, self.scorer.score(edit.record))
         return [edit.record for edit in edits]
 
     def _edit(self, variant: Variant, tasks: list[EditTask], seed: int) -> list[EditOutcome]:
-        """A batch's outcomes. If the method breaks, each edit is tried alone, to find the culprit."""
+        """A batch's outcomes. What is too large for the memory is halved, now and from now on; if the method
+        breaks for another reason, each edit is tried alone, to find the culprit.
+        """
+        size = min(len(tasks), self._fitting(variant))
+        if size == len(tasks):
+            made, reason, full = self._try(variant, tasks, seed)
+            if made is not None:
+                return made
+            if len(tasks) == 1:
+                return [EditOutcome(tasks[0].sample_id, None, reason=reason)]
+            size = (len(tasks) + 1) // 2 if full else 1
+            if full:
+                self._fits[id(variant)] = size
+            how = f"{size} at a time from now on" if full else "trying them one by one"
+            self.watcher.warn(f"{variant.name} broke on {len(tasks)} edits ({reason}): {how}")
+        parts = [tasks[i : i + size] for i in range(0, len(tasks), size)]
+        return [outcome for part in parts for outcome in self._edit(variant, part, seed)]
+
+    def _fitting(self, variant: Variant) -> int:
+        """Most edits of this setting that the memory is known to hold."""
+        return self._fits.get(id(variant), self.batch_size)
+
+    def _try(
+        self, variant: Variant, tasks: list[EditTask], seed: int
+    ) -> tuple[list[EditOutcome] | None, str, bool]:
+        """Outcomes, or None, the reason in one line, and whether memory ran out."""
         try:
-            return self._call(variant, tasks, seed)
+            return self._call(variant, tasks, seed), "", False
         except UserError:
             raise
         except Exception as error:
-            if len(tasks) == 1:
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-                return [EditOutcome(tasks[0].sample_id, None, reason=reason)]
-            self.watcher.warn(
-                f"{variant.name} broke on {len(tasks)} edits ({type(error).__name__}): trying them one by one"
-            )
-            return [outcome for task in tasks for outcome in self._edit(variant, [task], seed)]
+            # The error holds on to the frames and so to the tensors of the attempt: only its text leaves here.
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+            full = _out_of_memory(error)
+        if full and self.denoiser.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None, reason, full
 
     def _call(self, variant: Variant, tasks: list[EditTask], seed: int) -> list[EditOutcome]:
         steps = getattr(variant.params, "steps", None)
@@ -219,6 +245,11 @@ def timed_edit(
     if denoiser.device.type == "cuda":
         torch.cuda.synchronize(denoiser.device)
     return outcomes, time.perf_counter() - start
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether a GPU's or the machine's memory ran out; PyTorch has no type of its own for the latter."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 class PeakMemory:

@@ -2,7 +2,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from piva_bench.distillation.method import EditOutcome
 from piva_bench.errors import UserError
 from piva_bench.runs.request import RunRequest, prepare
 from piva_bench.runs.run import run
@@ -227,3 +229,35 @@ def test_a_moved_model_is_the_same_setup(do, bench, tmp_path):
     second, log = do("Invert", limit=2, model=str(tmp_path / "moved"))
     assert log.batches == [[second.records[1].sample_id]]
     assert {record.model for record in second.records} == {first.records[0].model}
+
+
+@pytest.mark.parametrize("fits", [1, 2, 3])
+def test_a_batch_too_large_for_the_memory_is_halved_and_loses_nothing(do, monkeypatch, fits):
+    sizes = []
+
+    def edit(self, batch, denoiser, seed, on_step=None):
+        sizes.append(len(batch))
+        if len(batch) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return [EditOutcome(task.sample_id, task.source) for task in batch]
+
+    monkeypatch.setattr("methods.identity.Identity.edit", edit)
+    summary, log = do("identity")
+    assert (len(summary.records), summary.failed) == (6, [])
+    # The limit is learnt once: 4, halved as often as need be, then only what fits.
+    expected = {1: [4, 2, 1, 1, 1, 1, 1, 1], 2: [4, 2, 2, 2], 3: [4, 2, 2, 2]}
+    assert sizes == expected[fits]
+    assert len(log.warnings) == {1: 2, 2: 1, 3: 1}[fits]
+    assert "at a time from now on" in log.warnings[0]
+    assert {record.batch_size for record in summary.records} == {min(fits, 2)}
+
+
+def test_memory_that_one_edit_alone_exceeds_is_its_reason(do, monkeypatch):
+    def edit(self, batch, denoiser, seed, on_step=None):
+        torch.empty(1 << 60)
+
+    monkeypatch.setattr("methods.identity.Identity.edit", edit)
+    summary, log = do("identity", limit=2)
+    assert [record.status for record in summary.records] == ["failed"] * 2
+    assert all("allocate" in record.reason for record in summary.records)
+    assert "1 at a time from now on" in log.warnings[0]
