@@ -1,0 +1,109 @@
+"""Scores of a 3D edit from posed views of source, edit and counterfactual: pure functions of what they are given.
+
+Embeddings are [V, D] in the order of the views, texts [D]; they need not be normalised, every function does it,
+before any difference is taken (Vox-E's script takes differences of raw embeddings, which weighs views by their
+norm; its numbers are not these). A value that has none is :class:`Undefined` with a reason.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from piva_bench.metrics.protocol import Undefined
+
+Vectors = NDArray[np.floating]
+Value = float | Undefined
+
+SMALL = 1e-6
+"""Shortest difference of unit embeddings that has a direction; fp32 noise is some 1e-7."""
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Vectors of length 1 along the last axis, in double precision."""
+    values = np.asarray(vectors, np.float64)
+    return values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-12)
+
+
+def _cosines(first: Vectors, second: Vectors) -> NDArray[np.float64]:
+    """Cosines of differences, NaN where one has no direction."""
+    lengths = np.linalg.norm(first, axis=-1), np.linalg.norm(second, axis=-1)
+    defined = np.minimum(*lengths) > SMALL
+    cosine = (first * second).sum(-1) / np.where(defined, lengths[0] * lengths[1], 1.0)
+    return np.where(defined, cosine, np.nan)
+
+
+def _mean(values: NDArray[np.floating], reason: str) -> Value:
+    defined = values[np.isfinite(values)]
+    return float(defined.mean()) if defined.size else Undefined(reason)
+
+
+def clip_similarity(views: Vectors, text: Vectors) -> float:
+    """Mean cosine of the views with a text."""
+    return float((unit(views) @ unit(text)).mean())
+
+
+def directional_similarity(
+    source: Vectors, edit: Vectors, source_text: Vectors, target_text: Vectors
+) -> Value:
+    """Mean cosine of each view's change with the prompts' change (InstructNeRF2NeRF's metric).
+
+    A view that did not change has no direction and is left out.
+    """
+    wanted = unit(target_text) - unit(source_text)
+    if np.linalg.norm(wanted) <= SMALL:
+        return Undefined("source and target prompt have the same embedding")
+    change = unit(edit) - unit(source)
+    return _mean(_cosines(change, np.broadcast_to(wanted, change.shape)), "no view was changed")
+
+
+def direction_consistency(source: Vectors, edit: Vectors, *, closed: bool = True) -> Value:
+    """Mean cosine of the changes of neighbouring views (InstructNeRF2NeRF, section 4).
+
+    Args:
+        source: embeddings of the source's views.
+        edit: those of the edit, from the same cameras.
+        closed: whether the last view neighbours the first, as on a turntable.
+    """
+    change = unit(edit) - unit(source)
+    following = np.roll(change, -1, axis=0)
+    cosines = _cosines(change, following)
+    return _mean(cosines if closed else cosines[:-1], "no two neighbouring views were changed")
+
+
+def janus_index(views: Vectors, azimuths: Vectors, front: Vectors, back: Vectors) -> Value:
+    """Share of the views from behind (over 90 degrees) that look more like the front's text than the back's.
+
+    0 is an object with one face; a face on every side gives 1.
+    """
+    behind = np.abs(azimuths) > 90
+    if not behind.any():
+        return Undefined("no view looks from behind")
+    seen = unit(views[behind])
+    return float((seen @ unit(front) > seen @ unit(back)).mean())
+
+
+def front_repetition(views: Vectors, azimuths: Vectors) -> Value:
+    """Mean cosine of the views from behind with the frontmost view. Read it beside the source's own value.
+
+    It needs no text: a face that appears at the back makes the back resemble the front.
+    """
+    behind = np.abs(azimuths) > 90
+    if not behind.any():
+        return Undefined("no view looks from behind")
+    seen = unit(views)
+    return float((seen[behind] @ seen[np.abs(azimuths).argmin()]).mean())
+
+
+def silhouette_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Value:
+    """Intersection over union of silhouettes [V, H, W], all views pooled."""
+    union = int((first | second).sum())
+    return int((first & second).sum()) / union if union else Undefined("nothing is seen in either")
+
+
+def depth_change(first: NDArray[np.floating], second: NDArray[np.floating], size: float) -> Value:
+    """Mean absolute difference of depth [V, H, W] where both hit something, as a share of the object's size."""
+    both = (first > 0) & (second > 0)
+    if not both.any():
+        return Undefined("the two share no pixel that hits anything")
+    return float(np.abs(first[both].astype(np.float64) - second[both]).mean()) / size
