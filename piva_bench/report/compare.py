@@ -24,6 +24,8 @@ from piva_bench.report.statistics_paired import cluster_of, compare, holm, paire
 COMPARABLE = ("protocol", "fingerprint", "dataset", "dataset_revision", "resolution")
 """Where these differ, a difference of scores would mean nothing."""
 ABSENT = "(none)"
+TOLD = 2
+"""Metrics that a sample's line on the sheet has room for."""
 
 
 @dataclass(frozen=True)
@@ -189,11 +191,10 @@ def moved_sheet(change: Change, samples: Mapping[str, Sample], limit: int) -> Im
         sample = samples.get(sample_id)
         source, reference = (_of_dataset(sample, kind) for kind in ("source", "reference"))
         cells = [source, _edit(change.first, sample_id), _edit(change.second, sample_id), reference]
-        largest = differences.loc[sample_id].dropna()
+        known = differences.loc[sample_id].dropna()
+        headlines = [name for name in metrics if metrics[name].headline and name in known]
         told = ", ".join(
-            f"{metrics[name].title} {signed(float(largest[name]), metrics[name])}"
-            for name in metrics
-            if metrics[name].headline and name in largest
+            f"{metrics[name].title} {signed(float(known[name]), metrics[name])}" for name in headlines[:TOLD]
         )
         prompts = (sample.source_prompt, sample.target_prompt) if sample else ("", "")
         rows.append(SheetRow(f"{sample_id} · {told}", *prompts, cells))
