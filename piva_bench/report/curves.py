@@ -95,7 +95,8 @@ def tradeoff(
         axes.spines[["top", "right"]].set_visible(False)
         axes.annotate("better", (1, 1), xycoords="axes fraction", ha="right", va="top", color=GREY, style="italic",
                       xytext=(0, 12), textcoords="offset points", annotation_clip=False)  # fmt: skip
-        axes.legend(frameon=False, fontsize=8)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8)
         if head:
             figure.supxlabel(
                 "\n".join([*head, "means over samples; bands and bars: 95 % intervals"]),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Axes = tuple[MetricInfo, MetricInfo]
 STRENGTH, IDENTITY = ("text", "oracle"), ("identity",)
 """Groups of metrics that measure either, the preferred one first."""
+COSTS = "costs are as incurred: what settings share was computed, and is counted, in the first that needed it"
 
 
 def choose_axes(protocol: str, strength: str | None, identity: str | None) -> Axes:
@@ -89,7 +90,8 @@ def sweep_table(results: pd.DataFrame, sweep: Sweep) -> Table:
     order = [point.label for point in sweep.points]
     rows = sorted(table.rows, key=lambda row: (row.section == "reference", order.index(row.label)))
     swept = " and ".join(sweep.swept)
-    return replace(table, title=f"Sweep over {swept}" if swept else "Sweep", rows=tuple(rows))
+    title = f"Sweep over {swept}" if swept else "Sweep"
+    return replace(table, title=title, head=(*table.head, COSTS), rows=tuple(rows))
 
 
 def sweep_curves(table: Table, sweep: Sweep, axes: Axes) -> list[Curve]:
