@@ -49,6 +49,7 @@ def score_views(
     distance: Distance | None = None,
     background: Sequence[float] = WHITE,
     closed: bool = True,
+    sides: tuple[str, str] = ("front view", "back view"),
 ) -> dict[str, Value]:
     """Scores of one edit over its views.
 
@@ -62,6 +63,7 @@ def score_views(
         distance: a perceptual distance; adds ``source_lpips`` and ``reference_lpips``, whatever LPIPS it is.
         background: behind all pictures.
         closed: whether the views go once round.
+        sides: how the encoder's captions speak of front and back; added to the target prompt for the Janus index.
 
     Raises:
         DataError: views from different cameras.
@@ -71,7 +73,7 @@ def score_views(
         _same_cameras(source, other)
     before, after = source.composite(background), edit.composite(background)
     first, second = (np.asarray(encoder.encode_images(list(pictures))) for pictures in (before, after))
-    prompts = [source_prompt, target_prompt, f"{target_prompt}, front view", f"{target_prompt}, back view"]
+    prompts = [source_prompt, target_prompt, *(f"{target_prompt}, {side}" for side in sides)]
     of_source, of_target, front, back = np.asarray(encoder.encode_texts(prompts))
     azimuths = edit.cameras.azimuths
     scores: dict[str, Value] = {

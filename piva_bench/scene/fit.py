@@ -19,7 +19,7 @@ from piva_bench.scene.views import PosedViews
 class FitParams:
     """How a field is fitted. The defaults suit 40 to 100 views of 64 pixels on two cores."""
 
-    steps: int = 800
+    steps: int = 400
     rays: int = 2048
     """Rays a step, drawn from all views."""
     learning_rate: float = 0.2
