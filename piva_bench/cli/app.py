@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from piva_bench import __version__
-from piva_bench.cli import compare, data, describe, list_, models, profile, report, run, score, studio, sweep
+from piva_bench.cli import (
+    compare,
+    data,
+    describe,
+    edit,
+    list_,
+    models,
+    profile,
+    report,
+    run,
+    score,
+    studio,
+    sweep,
+)
 from piva_bench.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -25,12 +38,13 @@ app = typer.Typer(
 )
 app.command("run", epilog=run.EXAMPLES)(run.run)
 app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep)
+app.command("edit", epilog=edit.EXAMPLES)(edit.edit)
 app.command("list")(list_.list_)
 app.command("describe")(describe.describe)
 app.command("report")(report.report)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("profile", epilog=profile.EXAMPLES)(profile.profile)
-app.command("score")(score.score)
+app.command("score", epilog=score.EXAMPLES)(score.score)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(studio.app, name="studio")

@@ -6,6 +6,7 @@ by --config, too. The command line wins over the environment, the environment ov
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -87,12 +88,37 @@ OutputDir = Annotated[
     ),
 ]
 Model = Annotated[
-    str | None, _option(_WHERE, "--model", help="Diffusers folder.", show_default="the profile's model")
+    str | None,
+    _option(
+        _WHERE,
+        "--model",
+        help="Alias (sd-1.4, sd-1.5, sd-2.1-base), diffusers folder or .safetensors file.",
+        show_default="the profile's model",
+    ),
 ]
 DataRoot = Annotated[
     Path | None,
     _option(
         _WHERE, "--data-root", help="Folder or archive of the dataset.", show_default="the embedded copy"
+    ),
+]
+
+
+def _use_evaluators(folder: Path | None) -> Path | None:
+    """Puts the folder where models are looked for, in this process and those it starts."""
+    if folder is not None:
+        os.environ["PIVA_BENCH_EVALUATORS"] = str(folder.resolve())
+    return folder
+
+
+Evaluators = Annotated[
+    Path | None,
+    _option(
+        _WHERE,
+        "--evaluators",
+        callback=_use_evaluators,
+        help="Folder of the models that metrics measure with; see `piva-bench models list`.",
+        show_default="~/.cache/piva-bench/evaluators",
     ),
 ]
 Config = Annotated[

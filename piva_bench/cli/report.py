@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from piva_bench.cli import options, values
 from piva_bench.errors import UserError
 
@@ -47,3 +49,5 @@ def write_and_print(directory: Path, protocol: str, samples: Mapping[str, Sample
             f"Cannot write {directory / 'report'}: {error.strerror or error}. Mend this and run `piva-bench report`."
         ) from error
     print_table(written.methods, Console())
+    if written.note:
+        typer.echo(written.note, err=True)

@@ -52,6 +52,7 @@ def run(
     output_dir: options.OutputDir = None,
     model: options.Model = None,
     data_root: options.DataRoot = None,
+    evaluators: options.Evaluators = None,
     config: options.Config = None,
 ) -> None:
     """Edit a dataset with one or more methods, score the edits and print the table.
@@ -63,7 +64,7 @@ def run(
     methods = values.split(method)
     if not methods:
         raise UserError("Give at least one --method; `piva-bench list methods` shows them.")
-    del config  # its callback has made it the defaults of the others
+    del config, evaluators  # their callbacks have done what they ask for
     prepared = prepare(
         RunRequest(
             methods=tuple(methods),

@@ -117,10 +117,13 @@ def open_files(location: Path) -> FolderFiles | ZipFiles:
 def safe_join(base: Path, name: str) -> Path:
     """`base` / `name`, refusing a name that could leave `base` (absolute, a drive, "..") or is no path.
 
+    Characters that cannot be printed (a line break, a NUL) are refused, too: messages show paths.
+
     Raises:
         ValueError: in a few words.
     """
     parts = PurePosixPath(name).parts
-    if not parts or "\\" in name or "\0" in name or ":" in name or name.startswith("/") or ".." in parts:
+    odd = "\\" in name or ":" in name or not name.isprintable()
+    if not parts or odd or name.startswith("/") or ".." in parts:
         raise ValueError("is not a plain relative path")
     return base.joinpath(*parts)

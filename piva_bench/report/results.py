@@ -14,7 +14,7 @@ import pandas as pd
 from piva_bench.errors import DataError, UserError
 from piva_bench.metrics.protocol import MetricInfo
 from piva_bench.registry import METHODS, PROTOCOLS
-from piva_bench.runs.record import Record, ScoreFile
+from piva_bench.runs.record import NOT_KNOWN, Record, ScoreFile
 from piva_bench.runs.store import Store
 
 SETUP = ("profile", "protocol", "fingerprint", "model", "model_fingerprint", "dataset", "dataset_revision",
@@ -60,6 +60,7 @@ def load_results(output_dir: Path, protocol: str | None = None) -> pd.DataFrame:
         {
             **record.model_dump(exclude={"params", "tags"}),
             "params": _params_text(record.params),
+            **({"seconds": math.nan, "unet_evaluations": math.nan} if record.device == NOT_KNOWN else {}),
             **{f"tag_{key}": value for key, value in record.tags.items()},
             "protocol": name,
             "fingerprint": versions[0] if versions else "not scored",

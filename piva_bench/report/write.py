@@ -13,6 +13,8 @@ from piva_bench.report.contact_sheet import sheet_of_run
 from piva_bench.report.formats import to_csv, to_latex, to_markdown
 from piva_bench.report.gallery.write import write_gallery
 from piva_bench.report.html import to_html
+from piva_bench.report.published import beside
+from piva_bench.report.published import to_markdown as published_to_markdown
 from piva_bench.report.results import head, load_results
 from piva_bench.report.tables import Table, by_type_table, method_table
 from piva_bench.runs.files import write_atomic
@@ -27,11 +29,14 @@ class Report:
     directory: Path
     methods: Table
     by_type: Table
+    note: str = ""
+    """Where published numbers stand beside these, or why they do not."""
 
 
 def write_report(output_dir: Path, samples: Mapping[str, Sample], protocol: str | None = None) -> Report:
     """Write ``<output_dir>/report/``: ``index.html``, ``methods`` and ``by_type`` as CSV, Markdown,
-    LaTeX and HTML, what `write_analysis` says, ``contact_sheet.png``, ``gallery/index.html``.
+    LaTeX and HTML, what `write_analysis` says, ``contact_sheet.png``, ``gallery/index.html``, and
+    ``published.md`` where published numbers are comparable.
 
     Args:
         output_dir: a run's directory.
@@ -43,7 +48,16 @@ def write_report(output_dir: Path, samples: Mapping[str, Sample], protocol: str 
         UserError: the run was scored with several protocols and none was named.
     """
     results = load_results(output_dir, protocol)
-    report = Report(output_dir / "report", method_table(results), by_type_table(results))
+    directory = output_dir / "report"
+    published = beside(results, output_dir)
+    note = f"No published numbers beside these: {published.reason}." if published.reason else ""
+    if not published.rows.empty:
+        text = published_to_markdown(results, published.rows)
+        write_atomic(directory / "published.md", text.encode())
+        note = f"Published beside measured: {directory / 'published.md'}"
+    else:
+        (directory / "published.md").unlink(missing_ok=True)
+    report = Report(directory, method_table(results), by_type_table(results), note)
     for name, table in (("methods", report.methods), ("by_type", report.by_type)):
         for suffix, convert in FORMATS.items():
             write_atomic(report.directory / f"{name}.{suffix}", convert(table).encode())

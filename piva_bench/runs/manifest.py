@@ -17,6 +17,8 @@ from piva_bench.errors import DataError, UserError
 from piva_bench.runs.record import Setup
 
 if TYPE_CHECKING:
+    from piva_bench.data.dataset import Dataset
+    from piva_bench.profiles import Profile
     from piva_bench.runs.request import Prepared
     from piva_bench.runs.store import Store
 
@@ -86,16 +88,28 @@ class Manifest:
             )
         return self.setup
 
+    def begin_import(
+        self, setup: Setup, profile: Profile, dataset: Dataset, data_root: Path | None, command: list[str]
+    ) -> None:
+        """Notes that edits made elsewhere are taken in."""
+        self._describe(setup, profile, dataset, data_root)
+        self._content.setdefault("runs", []).append(
+            {"command": command, "started": _now(), "finished": None, "variants": [], "imported": True}
+        )
+
+    def _describe(self, setup: Setup, profile: Profile, dataset: Dataset, data_root: Path | None) -> None:
+        self._content |= {
+            "schema_version": 1,
+            "setup": setup.model_dump(),
+            "profile": profile.model_dump(),
+            "dataset": dataset.card.model_dump(mode="json"),
+            "data_root": str(data_root.resolve()) if data_root else None,
+        }
+
     def begin(self, prepared: Prepared, command: list[str]) -> None:
         """Notes a run that starts."""
         request = prepared.request
-        self._content |= {
-            "schema_version": 1,
-            "setup": prepared.setup.model_dump(),
-            "profile": prepared.profile.model_dump(),
-            "dataset": prepared.dataset.card.model_dump(mode="json"),
-            "data_root": str(request.data_root.resolve()) if request.data_root else None,
-        }
+        self._describe(prepared.setup, prepared.profile, prepared.dataset, request.data_root)
         variants = [
             {
                 "requested": variant.requested,

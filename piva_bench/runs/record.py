@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from piva_bench.runs.key import content_key
 
+NOT_KNOWN = "not known"
+"""The device, model and precision of edits that were made elsewhere; such records have no costs."""
+
 
 class Setup(BaseModel):
     """What all records of one output directory share, so that a table never mixes unlike things.

@@ -1,0 +1,163 @@
+"""``piva-bench edit``: one picture, two prompts, one method."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from piva_bench.cli import options, values
+from piva_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from piva_bench.data.pictures import Frame
+    from piva_bench.runs.single import SingleEdit
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+piva-bench edit cup.jpg "a photo of a white cup" "a photo of a red cup" --model sd-1.5
+
+piva-bench edit cup.jpg "a white cup" "a red cup" --method dds --param steps=100 --animation cup.gif
+
+piva-bench edit cup.jpg "a white cup" "a red cup" --param preservation_weight=0.8 --seed 3 -o red.png
+
+[bold]Good to know[/bold]
+
+The source prompt describes the picture as it is; the target prompt is the same sentence with only the wanted
+change made. The more the two differ, the more will change. A larger preservation_weight keeps more of the
+source; `piva-bench describe method piva` explains every parameter.
+
+Without --model the small embedded model is used. It knows toy-like product photographs and nothing else: for
+photographs of the world take sd-1.5 (`piva-bench models fetch sd-1.5`, and a GPU).
+"""
+
+_OUT = "What to save"
+
+
+def edit(
+    picture: Annotated[Path, typer.Argument(help="The picture: any size, any kind Pillow opens.")],
+    source_prompt: Annotated[str, typer.Argument(help="What it shows.")],
+    target_prompt: Annotated[str, typer.Argument(help="What it shall show.")],
+    method: Annotated[str, typer.Option("--method", "-m", help="Name or file.py:Class.")] = "piva",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="Alias (sd-1.4, sd-1.5, sd-2.1-base), diffusers folder or .safetensors file.",
+            show_default="the embedded model",
+        ),
+    ] = None,
+    param: options.Param = None,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed, another edit.")] = 0,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size", min=8, help="Long side in pixels while editing.", show_default="the model's own"
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option("--mask", help="Picture, bright where to edit; for methods that read one.")
+    ] = None,
+    device: options.Device = "auto",
+    dtype: options.Precision = options.Dtype.float32,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The edit.", show_default="<picture>-<method>.png", rich_help_panel=_OUT
+        ),
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option(help="Also save source and edit side by side.", rich_help_panel=_OUT)
+    ] = True,
+    animation: Annotated[
+        Path | None,
+        typer.Option(
+            "--animation", help="Also save how the edit came about, as a GIF.", rich_help_panel=_OUT
+        ),
+    ] = None,
+) -> None:
+    """Edit one picture: say what it shows and what it shall show."""
+    from piva_bench.profiles import EMBEDDED_MODEL, resolve_model
+    from piva_bench.runs import single
+    from piva_bench.runs.request import resolve_device
+
+    target = output or Path(f"{picture.stem}-{method.rpartition(':')[2]}.png")
+    _check_output(picture, target, animation)
+    chosen = single.params_for(method, values.parse_params(param or []), model in (None, EMBEDDED_MODEL))
+    image = single.open_picture(picture)
+    mask_image = single.open_picture(mask) if mask else None
+    path = resolve_model(model or EMBEDDED_MODEL)
+    device = resolve_device(device)
+
+    import torch
+
+    from piva_bench.diffusion.denoiser import Denoiser
+
+    denoiser = Denoiser.from_pretrained(path, device=device, dtype=getattr(torch, dtype.value))
+    start = time.monotonic()
+    with _progress(getattr(chosen.params, "steps", None)) as on_step:
+        result = single.edit_one(
+            image, chosen, denoiser, source_prompt, target_prompt, seed=seed, size=size, mask=mask_image,
+            keep_frames=animation is not None, prepared=_say, on_step=on_step,
+        )  # fmt: skip
+    written = _save(result, target, compare, animation)
+    typer.echo(
+        f"{chosen.card.title}, {time.monotonic() - start:.1f} s on {device}: "
+        f"{', '.join(map(str, written))} ({result.edited.width}x{result.edited.height} px)"
+    )
+
+
+def _say(frame: Frame) -> None:
+    if frame.notes:
+        typer.echo(f"the picture was {'; '.join(frame.notes)}", err=True)
+
+
+def _check_output(picture: Path, target: Path, animation: Path | None) -> None:
+    """Before seconds of editing: would the results have a place?"""
+    if target.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise UserError(f"--output {target}: end it in .png, .jpg or .webp.")
+    if animation is not None and animation.suffix.lower() != ".gif":
+        raise UserError(f"--animation {animation}: end it in .gif.")
+    for path in (target, animation):
+        if path is None:
+            continue
+        if path.resolve() == picture.resolve():
+            raise UserError(f"{path} is the picture itself: give another name.")
+        if not path.resolve().parent.is_dir():
+            raise UserError(f"There is no folder {path.parent} to write {path.name} into.")
+
+
+def _save(result: SingleEdit, target: Path, compare: bool, animation: Path | None) -> list[Path]:
+    written = [target]
+    try:
+        result.edited.save(target)
+        if compare:
+            written.append(target.with_name(f"{target.stem}-compare.png"))
+            result.side_by_side().save(written[-1])
+        if animation is not None:
+            frames = result.animation()
+            frames[0].save(animation, save_all=True, append_images=frames[1:], duration=120, loop=0)
+            written.append(animation)
+    except OSError as error:
+        raise UserError(f"Cannot write {written[-1]}: {error.strerror or error}.") from error
+    return written
+
+
+@contextmanager
+def _progress(steps: int | None) -> Iterator[Callable[[int, Mapping[str, float]], None] | None]:
+    """A bar in a terminal, nothing anywhere else."""
+    if not steps or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("editing", total=steps)
+        yield lambda index, scalars: bar.update(task, completed=index + 1)

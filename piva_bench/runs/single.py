@@ -1,0 +1,174 @@
+"""Editing one picture that belongs to no dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from piva_bench.data.pictures import Frame, fit, fit_mask
+from piva_bench.distillation.method import EditMethod, EditTask
+from piva_bench.distillation.rule import DistillationMethod, Step
+from piva_bench.errors import DataError, UserError
+from piva_bench.runs.pictures import to_pixels, to_tensor
+
+if TYPE_CHECKING:
+    from piva_bench.diffusion.denoiser import Denoiser
+
+FRAMES = 24
+"""Frames of an animation, the last one included."""
+
+GAP = 4
+"""Pixels between two pictures that stand side by side."""
+
+
+@dataclass(frozen=True)
+class SingleEdit:
+    """What came of it.
+
+    Attributes:
+        source: the picture as it was edited, without padding.
+        edited: the result, without padding.
+        frames: the edit on its way, first to last; empty unless asked for.
+        frame: how the picture was prepared.
+        seconds: wall time.
+    """
+
+    source: Image.Image
+    edited: Image.Image
+    frames: list[Image.Image] = field(default_factory=list)
+    frame: Frame | None = None
+    seconds: float = 0.0
+
+    def side_by_side(self) -> Image.Image:
+        """Source and edit in one picture."""
+        return beside(self.source, self.edited)
+
+    def animation(self) -> list[Image.Image]:
+        """Frames for an animation, each beside the source; the result stands for a while."""
+        return [beside(self.source, frame) for frame in [self.source, *self.frames, *[self.edited] * 8]]
+
+
+def beside(left: Image.Image, right: Image.Image) -> Image.Image:
+    """Two pictures of one size side by side on white."""
+    canvas = Image.new("RGB", (2 * left.width + GAP, left.height), "white")
+    canvas.paste(left, (0, 0))
+    canvas.paste(right, (left.width + GAP, 0))
+    return canvas
+
+
+def open_picture(path: Path) -> Image.Image:
+    """A picture file, loaded.
+
+    Raises:
+        DataError: it is missing or no picture.
+    """
+    try:
+        image = Image.open(path)
+        image.load()
+    except FileNotFoundError as error:
+        raise DataError(f"There is no picture at {path}.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is no picture that can be read: {' '.join(str(error).split())}") from error
+    return image
+
+
+def edit_one(
+    picture: Image.Image,
+    method: EditMethod,
+    denoiser: Denoiser,
+    source_prompt: str,
+    target_prompt: str,
+    *,
+    seed: int = 0,
+    size: int | None = None,
+    mask: Image.Image | None = None,
+    keep_frames: bool = False,
+    prepared: Callable[[Frame], None] = lambda frame: None,
+    on_step: Callable[[int, Mapping[str, float]], None] | None = None,
+) -> SingleEdit:
+    """Edits one picture of any size and kind.
+
+    Args:
+        picture: what to edit.
+        method: with its parameters.
+        denoiser: the model.
+        source_prompt: what the picture shows.
+        target_prompt: what it shall show.
+        seed: of all noise.
+        size: side of the square it is edited in; by default that the model was trained at.
+        mask: bright where to edit; for methods that read one.
+        keep_frames: whether to keep pictures of the way; only rules that take steps have any.
+        prepared: told how the picture was fitted, before the edit begins.
+        on_step: told of every step.
+
+    Raises:
+        UserError: method, picture and options do not fit together, or the edit failed.
+    """
+    if method.card.kind == "reference":
+        raise UserError(
+            f"{method.card.name} is a reference row of tables, no editing method: choose another."
+        )
+    if method.card.uses_mask and mask is None:
+        raise UserError(f"{method.card.name} reads an edit mask: give one with --mask.")
+    square, frame = fit(picture, size or denoiser.resolution)
+    prepared(frame)
+    task = EditTask(
+        "picture",
+        to_tensor(np.asarray(square)),
+        source_prompt=source_prompt,
+        target_prompt=target_prompt,
+        mask=None if mask is None or not method.card.uses_mask else torch.from_numpy(fit_mask(mask, frame)),
+    )
+    kept = _record(method) if keep_frames else {}
+    (outcome,) = method.edit([task], denoiser, seed, on_step=on_step)
+    if outcome.image is None:
+        raise UserError(f"The edit failed: {outcome.reason}. Other parameters or another seed may help.")
+    frames = [frame.crop(_image(denoiser.decode_latents(latents)[0])) for latents in kept.values()]
+    return SingleEdit(frame.crop(square), frame.crop(_image(outcome.image)), frames, frame, outcome.seconds)
+
+
+def _record(method: EditMethod) -> dict[int, Tensor]:
+    """Makes a rule keep its latents on the way; the dictionary fills as it goes."""
+    if not isinstance(method, DistillationMethod):
+        raise UserError(f"{method.card.name} has no optimisation to animate: leave --animation out.")
+    kept: dict[int, Tensor] = {}
+    every = max(method.params.steps // FRAMES, 1)
+    gradient = method.gradient
+
+    def recording(step: Step, eps: dict[str, Tensor]) -> Tensor:
+        if step.index % every == 0 and step.index > 0:
+            kept[step.index] = step.latents[:1].clone()
+        return gradient(step, eps)
+
+    # Only this object's: the engine sees the latents that the rule sees, and needs no hook of its own.
+    vars(method)["gradient"] = recording
+    return kept
+
+
+def _image(tensor: Tensor) -> Image.Image:
+    return Image.fromarray(to_pixels(tensor))
+
+
+def params_for(method: str, given: Mapping[str, Any], embedded: bool) -> EditMethod:
+    """A method by name with its parameters: those given, else the defaults that go with the model.
+
+    Args:
+        method: name or ``path/to/file.py:Class``.
+        given: parameters by name.
+        embedded: whether the model is the embedded one, which needs fewer steps.
+
+    Raises:
+        UserError: an unknown name, or a value out of bounds.
+    """
+    from piva_bench.profiles import get_profile
+    from piva_bench.runs.plan import resolve_variants
+
+    (variant,) = resolve_variants([method], given, get_profile("embedded" if embedded else "paper"))
+    return variant.cls(variant.params)
