@@ -295,3 +295,28 @@ def test_views_are_a_function_of_seed_and_step_and_every_camera_has_its_turn():
 
     assert chosen(1) == chosen(1) != chosen(2)
     assert sorted(sum(chosen(1), ())) == list(range(6))
+
+
+def test_gradients_pass_through_a_diffusers_autoencoder():
+    """A real encoder: what score distillation pulls at is the latents of a rendered view."""
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
+    vae = AutoencoderKL(block_out_channels=[8, 8], norm_num_groups=4, latent_channels=4, **blocks)
+    vae.eval().requires_grad_(False)
+    edit = FieldEdit(
+        ball(8),
+        RIG.turntable(2, 16),
+        lambda x: vae.encode(x).latent_dist.mode(),
+        FieldEditParams(learning_rate=0.1),
+    )
+    wanted = edit.encode(torch.full((1, 3, 16, 16), 0.5))
+    distances = []
+    for step in range(12):
+        with torch.inference_mode():
+            seen = edit.observe(step)
+            gradient = seen.latents - wanted
+        distances.append(gradient.square().mean().item())
+        edit.step(gradient)
+    assert distances[-1] < 0.7 * distances[0]
