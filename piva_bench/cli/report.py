@@ -1,4 +1,4 @@
-"""``piva-bench report``: tables and contact sheet of a run, from its records alone."""
+"""``piva-bench report``: page, tables, figures and gallery of a run, from its records alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def report(
     protocol: options.Protocol = None,
     data_root: options.DataRoot = None,
 ) -> None:
-    """Write a run's tables (CSV, Markdown, LaTeX) and contact sheet again, and print the table."""
+    """Write a run's report again (page, tables, comparisons, figures, gallery), and print the table."""
     directory = values.run_directory(run)
     profile, samples = values.open_run(directory, data_root)
     write_and_print(directory, protocol or profile.protocol, samples)

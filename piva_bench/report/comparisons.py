@@ -80,7 +80,7 @@ def power_line(part: pd.DataFrame, metric: MetricInfo) -> str:
         return "There are too few samples to say what difference would show."
     found = detectable_difference(float(spread), int(clusters), POWER)
     if math.isnan(found):
-        return "The differences do not vary: any would show."
+        return "The differences did not vary here, so what difference would show cannot be told."
     return (
         f"With {int(clusters)} independent samples a difference of {found * metric.scale:.2g} would show "
         f"in {POWER:.0%} of such runs (two-sided, 5 %, not corrected for the number of pairs)."

@@ -81,7 +81,8 @@ const model = (() => {
     if (metric.direction === "none") return null;
     const values = data.variants.map((_, i) => i).filter((i) => competing[i])
       .map((i) => score(sample, i, metric)).filter((value) => value !== null);
-    if (values.length < 2) return null;
+    // Where all are equal none stands out.
+    if (values.length < 2 || Math.max(...values) === Math.min(...values)) return null;
     return metric.direction === "higher" ? Math.max(...values) : Math.min(...values);
   }
 
