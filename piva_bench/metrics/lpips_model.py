@@ -35,17 +35,22 @@ class Lpips(nn.Module):
         super().__init__()
         import lpips
 
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.device("meta"):
             warnings.simplefilter("ignore")  # torchvision's, about lpips' way of asking for no weights
-            # Heads from the package; a trunk without weights, because lpips would download them.
-            self.model = lpips.LPIPS(net=trunk, pnet_rand=True, spatial=True, verbose=False)
+            # On meta: lpips would draw random weights for the trunk's classifier, too, for seconds.
+            self.model = lpips.LPIPS(net=trunk, pnet_rand=True, pretrained=False, spatial=True, verbose=False)
+        heads = load_state(Path(lpips.__file__).parent / "weights" / "v0.1" / f"{trunk}.pth")
+        self.model.load_state_dict(heads, strict=False, assign=True)
+        self.model.scaling_layer = lpips.ScalingLayer()
         own = self.model.net.state_dict()
         # lpips cuts torchvision's `features` into slices and keeps the layer numbers: slice2.3.weight.
         names = {name: "features." + name.split(".", 1)[1] for name in own}
         if lacking := [name for name in names.values() if name not in state]:
             raise ModelError(f"no weights of LPIPS-{trunk}'s trunk: {lacking[0]} is missing.")
         try:
-            self.model.net.load_state_dict({name: state[other].float() for name, other in names.items()})
+            self.model.net.load_state_dict(
+                {name: state[other].float() for name, other in names.items()}, assign=True
+            )
         except RuntimeError as error:
             raise ModelError(
                 f"no weights of LPIPS-{trunk}'s trunk: {str(error).splitlines()[-1].strip()}"
