@@ -1,6 +1,7 @@
 """Help, list, describe, report, score."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -22,19 +23,6 @@ def test_help_imports_nothing_heavy(arguments):
         [sys.executable, "-c", code % arguments], capture_output=True, text=True, timeout=100, check=False
     )
     assert result.stdout.splitlines()[-1] in ("[] 0", "[] None"), result.stdout + result.stderr
-
-
-def test_help_is_instant():
-    """Measured in processor time, so that other work on the machine does not count."""
-    import resource
-
-    def once():
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(["piva-bench", "--help"], capture_output=True, check=True, timeout=100)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    assert min(once() for _ in range(4)) < 0.4
 
 
 def test_list_shows_everything_with_its_status(cli):
@@ -99,12 +87,16 @@ def test_describe_the_others(cli):
 
 def test_report_writes_the_same_files_again(cli, tmp_path):
     cli("run", "-m", "identity,counterfactual", "-o", "out")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "out" / "report").iterdir()}
-    for path in (tmp_path / "out" / "report").iterdir():
-        path.unlink()
+    report = tmp_path / "out" / "report"
+
+    def files():
+        return {p.relative_to(report): p.read_bytes() for p in report.rglob("*") if p.is_file()}
+
+    before = files()
+    shutil.rmtree(report)
     code, out, err = cli("report", "out")
     assert code == 0, err
-    assert {path.name: path.read_bytes() for path in (tmp_path / "out" / "report").iterdir()} == before
+    assert files() == before
     assert "Results by method" in out
 
 
