@@ -67,7 +67,21 @@ class PivaParams(PreservationParams, AdapterParams):
         return self
 
 
-class Piva(DDS):
+class Preserving:
+    """What DDS with a term that preserves identity has in common: at weight 0 it is DDS, record and all."""
+
+    card: ClassVar[MethodCard]
+
+    @classmethod
+    def canonical(cls, params: MethodParams) -> tuple[str, MethodParams]:
+        """Weight 0 is DDS."""
+        assert isinstance(params, PreservationParams)
+        if params.preservation_weight == 0:
+            return DDS.card.name, params.without_preservation()
+        return cls.card.name, params
+
+
+class Piva(Preserving, DDS):
     """grad = DDS + lambda w(t) (eps_psi(x_t(z), t, c_src) - eps_phi(x_t(z), t, c_tgt)).
 
     psi and phi start as the frozen prior and learn, by the denoising loss, the source and the edit as it is.
@@ -84,14 +98,6 @@ class Piva(DDS):
     )
     Params: ClassVar[type[DistillationParams]] = PivaParams
     params: PivaParams
-
-    @classmethod
-    def canonical(cls, params: MethodParams) -> tuple[str, MethodParams]:
-        """Weight 0 is DDS."""
-        assert isinstance(params, PreservationParams)
-        if params.preservation_weight == 0:
-            return DDS.card.name, params.without_preservation()
-        return cls.card.name, params
 
     @property
     def adapters(self) -> tuple[AdapterSpec, ...]:

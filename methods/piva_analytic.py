@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from methods.dds import DDS
-from methods.piva import PreservationParams
-from piva_bench.distillation.method import MethodCard, MethodParams
+from methods.piva import PreservationParams, Preserving
+from piva_bench.distillation.method import MethodCard
 from piva_bench.distillation.rule import DistillationParams, Step
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ class PivaAnalyticParams(PreservationParams):
     """DDS's recipe and the regulariser's weight."""
 
 
-class PivaAnalytic(DDS):
+class PivaAnalytic(Preserving, DDS):
     """grad = DDS + lambda w(t) (a_t / s_t) (z - z_src).
 
     Adapters that have memorised their one picture predict eps_psi = (x_t - a_t z_src) / s_t and
@@ -35,14 +35,6 @@ class PivaAnalytic(DDS):
     )
     Params: ClassVar[type[DistillationParams]] = PivaAnalyticParams
     params: PivaAnalyticParams
-
-    @classmethod
-    def canonical(cls, params: MethodParams) -> tuple[str, MethodParams]:
-        """Weight 0 is DDS."""
-        assert isinstance(params, PreservationParams)
-        if params.preservation_weight == 0:
-            return DDS.card.name, params.without_preservation()
-        return cls.card.name, params
 
     def gradient(self, step: Step, eps: dict[str, Tensor]) -> Tensor:
         """DDS and the pull to the source."""

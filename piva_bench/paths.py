@@ -28,8 +28,3 @@ def studio_clip_dir() -> Path:
 def studio_classifier_dir() -> Path:
     """The attribute classifier trained on studio renders."""
     return data_root() / "models" / "studio-classifier"
-
-
-def stlpips_dir() -> Path:
-    """The shift-tolerant LPIPS weights."""
-    return data_root() / "models" / "stlpips"
