@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from piva_bench import paths
+from piva_bench import hub_cache, paths
 from piva_bench.data.card import read_card
 from piva_bench.data.dataset import DatasetCard, Problem
 from piva_bench.data.fields import fault, prompt, short, text
@@ -204,16 +204,12 @@ def _rows(parquet: list[Path]) -> list[dict[str, Any]]:
 
 
 def _cached() -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(REPOSITORY, repo_type="dataset", local_files_only=True))
-    except (LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise DataError(
-            f"{REPOSITORY} is not on this machine: `piva-bench data fetch pie_pp` gets it (under 100 MB), or "
-            "name a folder with its files with --data-root"
-        ) from error
+    if found := hub_cache.snapshot(REPOSITORY, kind="dataset"):
+        return found
+    raise DataError(
+        f"{REPOSITORY} is not on this machine: `piva-bench data fetch pie_pp` gets it (under 100 MB), or "
+        "name a folder with its files with --data-root"
+    )
 
 
 def _word_pairs(key: str, row: dict[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from piva_bench import hub_cache
 from piva_bench.errors import ModelError
 
 ROOT_VARIABLE = "PIVA_BENCH_MODELS"
@@ -78,16 +79,10 @@ def locate(alias: ModelAlias) -> Path:
     folder = models_root() / alias.name
     if folder.exists():
         return folder
-    from huggingface_hub import try_to_load_from_cache
-
-    # The last file that a download of the pinned revision needs; cheaper than a look at each.
-    found = [
-        try_to_load_from_cache(alias.repository, name, revision=alias.revision)
-        for name in FILES
-        if "*" not in name
-    ]
-    if all(isinstance(path, str) for path in found):
-        return Path(str(found[0])).parent
+    cached = hub_cache.snapshot(alias.repository, alias.revision)
+    # An interrupted download lacks some.
+    if cached and all((cached / name).is_file() for name in FILES if "*" not in name):
+        return cached
     raise ModelError(
         f"The model {alias.name} ({alias.repository}) is not on this machine: `piva-bench models fetch "
         f"{alias.name}` gets it, or put a copy in diffusers' layout at {folder}, or give its path with --model."

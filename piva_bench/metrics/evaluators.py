@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from piva_bench import hub_cache
 from piva_bench.errors import ModelError, UnknownName
 
 ROOT_VARIABLE = "PIVA_BENCH_EVALUATORS"
@@ -122,12 +123,8 @@ def locate(name: str) -> Path:
 
 def in_hub_cache(evaluator: Evaluator) -> Path | None:
     """The folder of the hub's cache that holds it, if there is one."""
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(
-        evaluator.repository, evaluator.files[0], revision=evaluator.revision, repo_type="model"
-    )
-    return Path(found).parent if isinstance(found, str) else None
+    folder = hub_cache.snapshot(evaluator.repository, evaluator.revision)
+    return folder if folder and (folder / evaluator.files[0]).is_file() else None
 
 
 def torch_cache() -> Path:

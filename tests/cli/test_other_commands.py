@@ -48,15 +48,16 @@ def test_list_of_one_kind_as_a_table(cli):
     assert "profiles" not in out
 
 
-def test_list_does_not_import_torch(bench, cli):
+def test_list_imports_neither_torch_nor_a_web_client(bench, cli):
     code = (
         "import sys; sys.argv = ['piva-bench', 'list']; from piva_bench.cli.app import main\n"
-        "try: main()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'pandas', 'asyncio', 'httpx', 'httpx2', 'huggingface_hub.hf_api'} & set(sys.modules)))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False
     )
-    assert result.stdout.splitlines()[-1] == "False"
+    assert result.stdout.splitlines()[-1] == "[]"
 
 
 def test_describe_method_gives_default_bounds_source_and_meaning(cli):
