@@ -9,18 +9,34 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from piva_bench.errors import ModelError
 
 CHECKPOINT_SECONDS = 120.0
 LOG_STEPS = 100
 WARMUP_STEPS = 100
+
+
+@contextmanager
+def half_precision() -> Iterator[None]:
+    """Forward passes in bfloat16 where the CPU computes in it: half again as fast; elsewhere nothing changes.
+
+    The fused attention is six times slower in bfloat16 than in float32 on a CPU, so the plain one is taken.
+    """
+    # There is no public way to ask.
+    with (
+        torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()),
+        sdpa_kernel(SDPBackend.MATH),
+    ):
+        yield
 
 
 def say(line: str) -> None:

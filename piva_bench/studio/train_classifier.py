@@ -16,7 +16,7 @@ from piva_bench.studio.augment import blur, degrade
 from piva_bench.studio.classifier import StudioClassifier, to_input
 from piva_bench.studio.scene import Scene
 from piva_bench.studio.shards import held_out, load_shards
-from piva_bench.studio.timed_training import say, train_for
+from piva_bench.studio.timed_training import half_precision, say, train_for
 from piva_bench.studio.vocabulary import HEADS
 
 BATCH_SIZE = 96
@@ -77,10 +77,11 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
     def loss_at(step: int) -> Tensor:
         rows = np.sort(np.random.default_rng((seed, step)).choice(trainable, BATCH_SIZE))
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        logits = model(degrade(to_input(images[rows]), generator))
+        with half_precision():
+            logits = model(degrade(to_input(images[rows]), generator))
         index = torch.from_numpy(rows)
         losses = [
-            F.cross_entropy(values, labels[head][index], label_smoothing=LABEL_SMOOTHING)
+            F.cross_entropy(values.float(), labels[head][index], label_smoothing=LABEL_SMOOTHING)
             for head, values in logits.items()
         ]
         return torch.stack(losses).sum()

@@ -16,7 +16,7 @@ from piva_bench.studio.augment import degrade
 from piva_bench.studio.captions import Wording, caption
 from piva_bench.studio.scene import Scene
 from piva_bench.studio.shards import captions_of, held_out, load_shards
-from piva_bench.studio.timed_training import say, train_for
+from piva_bench.studio.timed_training import half_precision, say, train_for
 from piva_bench.studio.vocabulary import COLORS, HEADS
 
 BATCH_SIZE = 128
@@ -171,12 +171,10 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
         clip.model.logit_scale.data.clamp_(0, MAX_LOGIT_SCALE)
         numbers = {text: i for i, text in enumerate(texts)}
         label = torch.tensor([numbers[text] for text in texts])
-        return contrastive_loss(
-            clip.embed_pixels(pixels),
-            clip.model.encode_text(tokens, normalize=True),
-            clip.model.logit_scale.exp(),
-            label[:, None] == label[None],
-        )
+        with half_precision():
+            seen, read = clip.embed_pixels(pixels), clip.model.encode_text(tokens, normalize=True)
+        scale = clip.model.logit_scale.exp()
+        return contrastive_loss(seen.float(), read.float(), scale, label[:, None] == label[None])
 
     steps, seconds = train_for(
         minutes,

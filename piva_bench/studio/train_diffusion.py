@@ -14,13 +14,12 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from piva_bench.studio.ema import WithAverage
 from piva_bench.studio.model_card import update_report
 from piva_bench.studio.shards import captions_of, held_out, load_masks, load_shards
-from piva_bench.studio.timed_training import save_atomically, say, train_for
+from piva_bench.studio.timed_training import half_precision, save_atomically, say, train_for
 from piva_bench.studio.tokenizer import MAX_LENGTH, build_tokenizer
 from piva_bench.studio.train_autoencoder import to_input
 from piva_bench.studio.train_text import train_text
@@ -163,8 +162,6 @@ def train(
     schedule = DDIMScheduler(**SCHEDULE)
     say(f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters, {len(trainable)} pictures")
 
-    half = torch.cpu._is_avx512_bf16_supported()  # half again as fast; emulated, it would be slower
-
     def loss_of(network: nn.Module, rows: np.ndarray, generator: torch.Generator, dropout: float) -> Tensor:
         clean = latents[torch.from_numpy(rows)].float()
         choice = torch.randint(tokens.shape[1], (len(rows),), generator=generator)
@@ -189,8 +186,7 @@ def train(
             _save(model, tokenizer, model_folder)
         rows = np.random.default_rng((seed, step)).choice(trainable, BATCH)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        # The fused attention is six times slower in bfloat16 than in float32 on a CPU, the plain one is not.
-        with torch.autocast("cpu", torch.bfloat16, enabled=half), sdpa_kernel(SDPBackend.MATH):
+        with half_precision():
             return loss_of(net, rows, generator, CAPTION_DROPOUT)
 
     steps, seconds = train_for(
