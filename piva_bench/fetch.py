@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 def fetchable() -> dict[str, str]:
     """What `fetch` knows: name to where it comes from."""
-    from piva_bench.diffusion.aliases import ALIASES
+    from piva_bench.diffusion.aliases import PUBLISHED
     from piva_bench.metrics.evaluators import EVALUATORS
 
-    models = {alias.name: f"{alias.repository}@{alias.revision[:8]}" for alias in ALIASES.values()}
+    models = {alias.name: f"{alias.repository}@{alias.revision[:8]}" for alias in PUBLISHED.values()}
     evaluators = {e.name: e.url or f"{e.repository}@{e.revision[:8]}" for e in EVALUATORS.values()}
     return {**models, **evaluators}
 
@@ -28,11 +28,11 @@ def fetch(name: str) -> Path:
         UnknownName: nothing of this name.
         UserError: no network, no such revision, a full disk ...
     """
-    from piva_bench.diffusion.aliases import ALIASES, FILES
+    from piva_bench.diffusion.aliases import PUBLISHED
     from piva_bench.metrics.evaluators import EVALUATORS
 
-    if name in ALIASES:
-        return _from_hub(name, ALIASES[name].repository, ALIASES[name].revision, FILES)
+    if alias := PUBLISHED.get(name):
+        return _from_hub(name, alias.repository, alias.revision, alias.files)
     if name not in EVALUATORS:
         raise UnknownName("model", name, fetchable())
     evaluator = EVALUATORS[name]

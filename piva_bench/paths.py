@@ -20,6 +20,11 @@ def embedded_model_dir() -> Path:
     return data_root() / "models" / "studio-sd"
 
 
+def studio_depth_dir() -> Path:
+    """The depth ControlNet of the embedded model."""
+    return data_root() / "models" / "studio-depth"
+
+
 def studio_clip_dir() -> Path:
     """The CLIP trained on studio captions."""
     return data_root() / "models" / "studio-clip"

@@ -21,7 +21,7 @@ def list_models() -> None:
 
     for name, origin in fetchable().items():
         try:
-            alias = aliases.ALIASES.get(name)
+            alias = aliases.PUBLISHED.get(name)
             place = str(aliases.locate(alias) if alias else evaluators.locate(name))
         except ModelError:
             place = "not on this machine"

@@ -8,12 +8,18 @@ from typing import Annotated
 
 import typer
 
-from piva_bench.paths import data_root, embedded_model_dir, studio_classifier_dir, studio_clip_dir
+from piva_bench.paths import (
+    data_root,
+    embedded_model_dir,
+    studio_classifier_dir,
+    studio_clip_dir,
+    studio_depth_dir,
+)
 
 app = typer.Typer(
     help="Rebuild the embedded world. Nothing here is needed to run the benchmark.",
     no_args_is_help=True,
-    epilog="Order: render, train autoencoder, train diffusion, train classifier, train clip, evaluate.",
+    epilog="Order: render, train autoencoder, diffusion, classifier, clip; evaluate; train controlnet.",
 )
 
 Renders = Annotated[Path, typer.Option(help="Folder of the training pictures and checkpoints (large).")]
@@ -28,6 +34,7 @@ class Model(StrEnum):
     diffusion = "diffusion"
     classifier = "classifier"
     clip = "clip"
+    controlnet = "controlnet"
 
 
 @app.command()
@@ -66,7 +73,7 @@ def render(
     seed: Annotated[int, typer.Option(help="Decides scenes and captions.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
-    """Render the training pictures; a second call finishes what is missing."""
+    """Render the training pictures and their depth; a second call finishes what is missing."""
     import json
 
     from piva_bench.studio.render_training import render_training
@@ -101,6 +108,10 @@ def train(
         from piva_bench.studio import train_classifier
 
         train_classifier.train(renders, studio_classifier_dir(), minutes, seed, resume)
+    elif model is Model.controlnet:
+        from piva_bench.studio import train_controlnet
+
+        train_controlnet.train(renders, embedded_model_dir(), studio_depth_dir(), minutes, seed, resume)
     else:
         from piva_bench.studio import train_clip
 

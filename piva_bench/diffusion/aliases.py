@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from piva_bench import hub_cache
+from piva_bench import hub_cache, paths
 from piva_bench.errors import ModelError
 
 ROOT_VARIABLE = "PIVA_BENCH_MODELS"
@@ -50,6 +50,35 @@ class ModelAlias:
     resolution: int
     license: str
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What is read of the repository."""
+        return FILES
+
+
+@dataclass(frozen=True)
+class ControlAlias:
+    """A published depth ControlNet.
+
+    Attributes:
+        name: what names it in a profile.
+        repository: on the Hugging Face hub.
+        revision: commit of the repository.
+        model: alias of the model it was trained for.
+        license: of the weights.
+    """
+
+    name: str
+    repository: str
+    revision: str
+    model: str
+    license: str
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What is read of the repository."""
+        return ("config.json", "diffusion_pytorch_model.safetensors")
+
 
 ALIASES = {
     alias.name: alias
@@ -63,6 +92,16 @@ ALIASES = {
     )
 }  # fmt: skip
 
+CONTROLS = {
+    alias.name: alias
+    for alias in (
+        ControlAlias("sd-1.5-depth", "lllyasviel/control_v11f1p_sd15_depth", "539f99181d33db39cf1af2e517cd8056785f0a87",
+                     "sd-1.5", "CreativeML OpenRAIL-M"),
+    )
+}  # fmt: skip
+PUBLISHED: dict[str, ModelAlias | ControlAlias] = {**ALIASES, **CONTROLS}
+EMBEDDED_CONTROL = "studio-depth"
+
 
 def models_root() -> Path:
     """The folder whose subfolders are named after aliases."""
@@ -70,7 +109,7 @@ def models_root() -> Path:
     return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "piva-bench" / "models"
 
 
-def locate(alias: ModelAlias) -> Path:
+def locate(alias: ModelAlias | ControlAlias) -> Path:
     """The folder of a published model: below `models_root`, else the pinned revision in the hub's cache.
 
     Raises:
@@ -81,9 +120,29 @@ def locate(alias: ModelAlias) -> Path:
         return folder
     cached = hub_cache.snapshot(alias.repository, alias.revision)
     # An interrupted download lacks some.
-    if cached and all((cached / name).is_file() for name in FILES if "*" not in name):
+    if cached and all((cached / name).is_file() for name in alias.files if "*" not in name):
         return cached
     raise ModelError(
         f"The model {alias.name} ({alias.repository}) is not on this machine: `piva-bench models fetch "
-        f"{alias.name}` gets it, or put a copy in diffusers' layout at {folder}, or give its path with --model."
+        f"{alias.name}` gets it, or put a copy in diffusers' layout at {folder}, or give its path"
+        f"{' with --model' if isinstance(alias, ModelAlias) else ' instead'}."
+    )
+
+
+def locate_depth_control(name: str) -> Path:
+    """The folder of a depth ControlNet: the embedded one, a published one by alias, or a path.
+
+    Raises:
+        ModelError: nothing is there. Nothing is ever downloaded.
+    """
+    if name in CONTROLS:
+        return locate(CONTROLS[name])
+    path = paths.studio_depth_dir() if name == EMBEDDED_CONTROL else Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if name == EMBEDDED_CONTROL:
+        raise ModelError(f"No embedded depth ControlNet at {path}: install piva-bench from a full checkout.")
+    raise ModelError(
+        f"No depth ControlNet at '{name}': give the path of a diffusers folder, or one of "
+        f"{', '.join((EMBEDDED_CONTROL, *CONTROLS))}."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,14 +53,19 @@ def _load_networks(path: Path, device: torch.device, dtype: torch.dtype) -> dict
         )
     with _without_progress_bars():
         return {
-            name: _load_network(network, path / name, dtype).to(device) for name, network in NETWORKS.items()
+            name: load_network(network, path / name, dtype).to(device) for name, network in NETWORKS.items()
         }
 
 
 def fingerprint(path: Path) -> str:
-    """blake2b, 16 hexadecimal digits, over the files that a model is loaded from."""
+    """16 hexadecimal digits over the files that a model is loaded from."""
+    return fingerprint_files(single_file.files(path) if path.is_file() else _files(path))
+
+
+def fingerprint_files(files: Iterable[tuple[str, Path]]) -> str:
+    """blake2b, 16 hexadecimal digits, over names and contents of files."""
     digest = hashlib.blake2b(digest_size=8)
-    for name, file in single_file.files(path) if path.is_file() else _files(path):
+    for name, file in files:
         digest.update(f"{name}:{file.stat().st_size}\n".encode())
         with file.open("rb") as stream:
             while block := stream.read(1 << 22):
@@ -75,7 +80,12 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
                 yield f"{folder}/{file.name}", file
 
 
-def _load_network(network: Any, folder: Path, dtype: torch.dtype) -> torch.nn.Module:
+def load_network(network: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """A network of a diffusers or transformers class from its folder: safetensors only, every weight in its place.
+
+    Raises:
+        ModelError: one line that says what is missing or torn.
+    """
     weights = sorted(file.name for file in folder.glob("*.safetensors"))
     if not weights:
         raise ModelError(

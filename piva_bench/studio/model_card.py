@@ -45,6 +45,40 @@ Colour, material and print are not counted in sketches and sepia pictures, colou
 Regenerate: `piva-bench studio evaluate`.
 """
 
+CONTROL_CARD = """\
+---
+license: cc0-1.0
+library_name: diffusers
+---
+# studio-depth
+
+A depth ControlNet (`ControlNetModel`) for `studio-sd`, the embedded model of the studio world. It is shown the things
+of a scene without their set: inverse depth, stretched over the picture so that the nearest is 1, with 0 where there is
+nothing. So it can be given what a radiance field of an object renders.
+
+Trained for the model of fingerprint `{model}` alone, on {pictures} renders and their depth (`piva-bench studio
+render`), {steps} steps of {batch_size} in {minutes} minutes; half the captions are dropped. The shipped weights are
+exponential averages in fp16.
+
+## Measured
+
+Loss of the noise prediction on held-out renders, the same noise throughout, weighted as in training:
+
+| shown | loss |
+|---|---|
+| the picture's own depth | {depth} |
+| another picture's depth | {other_depth} |
+| no depth: `studio-sd` by itself | {no_depth} |
+
+Train again: `piva-bench studio train controlnet --minutes {minutes}`.
+"""
+
+
+def write_control_card(folder: Path, report: dict[str, Any]) -> None:
+    """Keep the depth ControlNet's report and write its card."""
+    (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+    (folder / "README.md").write_text(CONTROL_CARD.format(**report, **report["held_out_loss"]))
+
 
 def update_report(folder: Path, **parts: Any) -> None:
     """Replace parts of the model's report and write its card anew."""

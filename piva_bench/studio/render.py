@@ -27,6 +27,7 @@ SAMPLES = 3
 SHADOW_SIZE = 512
 FIELD_OF_VIEW = 30.0
 CAMERA_DISTANCE = 2.95
+NEAR, FAR = 0.2, 30.0
 TARGET = np.array([0.0, 0.47, 0.0])
 
 BACKDROP, FLOOR, OBJECT, ACCESSORY, SECOND = range(5)
@@ -72,7 +73,8 @@ def _look_at(eye: npt.NDArray[Any], target: npt.NDArray[Any], up: tuple[float, f
     return matrix.astype(np.float32)
 
 
-def _turn(axis: int, degrees: float) -> Floats:
+def turn(axis: int, degrees: float) -> Floats:
+    """Rotation [4, 4] about the x, y or z axis."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     matrix = np.eye(4)
     i, j = [(1, 2), (2, 0), (0, 1)][axis]
@@ -92,6 +94,13 @@ def _scale(size: float) -> Floats:
 
 def _apply(matrix: Floats, points: Floats) -> Floats:
     return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def _camera(scene: Scene) -> tuple[Floats, Floats]:
+    """From the set to the picture [4, 4], and the eye."""
+    rise = np.radians(scene.elevation)
+    eye = TARGET + CAMERA_DISTANCE * scene.distance * np.array([0, np.sin(rise), np.cos(rise)])
+    return _perspective(FIELD_OF_VIEW, NEAR, FAR) @ _look_at(eye, TARGET, (0, 1, 0)), eye
 
 
 @dataclass(frozen=True)
@@ -118,17 +127,17 @@ def _shown_size(subject: Thing) -> float:
 def _pose(subject: Thing, pose: str) -> Floats:
     """How the object is set down. A tall one falls to the side, a long one rolls over its long axis."""
     if pose == "upside_down":
-        return _turn(2, 180)
+        return turn(2, 180)
     if pose == "lying":
         width, height, length = np.ptp(subject.outline, axis=0)
-        return _turn(2, 90) if height > max(width, length) or length > width else _turn(0, 90)
+        return turn(2, 90) if height > max(width, length) or length > width else turn(0, 90)
     return np.eye(4, dtype=np.float32)
 
 
 def place(scene: Scene) -> list[Placed]:
     """Everything that stands on the set: the object, then its accessory, then the second object."""
     subject = thing(scene.object)
-    model = _turn(1, scene.yaw) @ _pose(subject, scene.pose) @ _scale(_shown_size(subject))
+    model = turn(1, scene.yaw) @ _pose(subject, scene.pose) @ _scale(_shown_size(subject))
     points = _apply(model, subject.outline)
     low, high = points.min(0), points.max(0)
     ground = _move(scene.shift - (low[0] + high[0]) / 2, -low[1], -(low[2] + high[2]) / 2)
@@ -154,7 +163,7 @@ def place(scene: Scene) -> list[Placed]:
     if scene.second != "none":
         half = max(abs(points[:, 0].min() - scene.shift), abs(points[:, 0].max() - scene.shift))
         x = scene.shift + scene.second_side * min(half + 0.20, 0.60)
-        second = _move(x, 0, 0.30) @ _turn(1, 30 + scene.yaw) @ _scale(0.30)
+        second = _move(x, 0, 0.30) @ turn(1, 30 + scene.yaw) @ _scale(0.30)
         paint = COLORS[scene.second_color or "white"]
         placed.append(Placed(thing(scene.second), scene.second, second, SECOND, paint))
     return placed
@@ -290,7 +299,7 @@ class Renderer:
         wall = quad([[-9, 0, -1.7], [9, 0, -1.7], [9, 9, -1.7], [-9, 9, -1.7]], [0, 0, 1])
         return {FLOOR: floor, BACKDROP: wall}
 
-    def _cast_shadows(self, placed: list[Placed], lights: Sequence[Floats]) -> None:
+    def _cast_shadows(self, placed: Sequence[Placed], lights: Sequence[Floats]) -> None:
         for (_, _, frame), light in zip(self._shadows, lights, strict=True):
             frame.use()
             frame.clear(depth=1.0)
@@ -303,10 +312,14 @@ class Renderer:
     def render(self, scene: Scene) -> Shot:
         """Photograph a scene."""
         with self._gl:  # another renderer of this process may have been at work meanwhile
-            return self._photograph(scene)
+            return self._photograph(scene, place(scene))
 
-    def _photograph(self, scene: Scene) -> Shot:
-        placed = place(scene)
+    def render_set(self, scene: Scene, placed: Sequence[Placed]) -> npt.NDArray[np.uint8]:
+        """Photograph the set of a scene with nothing on it but the shadows of some things, [H, W, 3]."""
+        with self._gl:
+            return self._photograph(scene, placed, shadows_only=True).image
+
+    def _photograph(self, scene: Scene, placed: Sequence[Placed], shadows_only: bool = False) -> Shot:
         angle, rise = np.radians(-35.0 + scene.light), np.radians(50.0)
         key = np.array([np.sin(angle) * np.cos(rise), np.sin(rise), np.cos(angle) * np.cos(rise)])
         box = _orthographic(1.5, 0.1, 8.0)
@@ -316,9 +329,7 @@ class Renderer:
         ]
         self._cast_shadows(placed, lights)
 
-        rise = np.radians(scene.elevation)
-        eye = TARGET + CAMERA_DISTANCE * scene.distance * np.array([0, np.sin(rise), np.cos(rise)])
-        camera = _perspective(FIELD_OF_VIEW, 0.2, 30.0) @ _look_at(eye, TARGET, (0, 1, 0))
+        camera, eye = _camera(scene)
         self._frame.use()
         self._frame.clear(0.0, 0.0, 0.0, 1.0)
         for unit, texture, _ in self._shadows:
@@ -328,7 +339,7 @@ class Renderer:
             "key_shadow": 1, "sky_shadow": 2, "image": 0, "phase": scene.phase,
         }  # fmt: skip
         floor, backdrop = list(FLOORS).index(scene.floor), list(BACKDROPS).index(scene.backdrop)
-        for item in placed:
+        for item in () if shadows_only else placed:
             program = self._program((item.id, item.material, item.pattern, 0, 0))
             put(
                 program, **common, model=item.model, luminance=item.thing.luminance,
@@ -342,6 +353,29 @@ class Renderer:
             put(program, **common, model=np.eye(4))
             quad.render(program)
         return self._develop(scene.style)
+
+    @cached_property
+    def _depth_frame(self) -> tuple[Any, Any]:
+        texture = self._gl.depth_texture((self.resolution, self.resolution))
+        return texture, self._gl.framebuffer(depth_attachment=texture)
+
+    def depth(self, scene: Scene) -> Floats:
+        """Depth of the things alone: [H, W] distance along the optical axis at each pixel's centre, in object sizes.
+
+        It is 0 where only the set is, as in the posed views of an object, and much faster than a picture.
+        """
+        with self._gl:
+            texture, frame = self._depth_frame
+            frame.use()
+            frame.clear(depth=1.0)
+            put(self._depth, light=_camera(scene)[0])
+            for item in place(scene):
+                put(self._depth, model=item.model)
+                for mesh in self._upload(item.name, item.thing):
+                    mesh.shadow.render()
+            stored = np.frombuffer(texture.read(), np.float32).reshape(self.resolution, -1)[::-1]
+        distance = 2 * NEAR * FAR / (FAR + NEAR - (2 * stored - 1) * (FAR - NEAR))
+        return np.where(stored < 1, distance, 0).astype(np.float32)
 
     def _develop(self, style: str) -> Shot:
         """Read the frame, draw the style, and shrink to the picture's resolution."""

@@ -1,4 +1,7 @@
-"""Render the pictures that every studio model is trained on, in shards, by several processes, resumably."""
+"""Render the pictures that every studio model is trained on, and their depth, in shards, resumably.
+
+Depth lies in files of its own (``depth-00000.npz`` beside ``shard-00000.npz``): only the depth ControlNet reads it.
+"""
 
 from __future__ import annotations
 
@@ -44,13 +47,26 @@ def _write_shard(path: Path, scenes: list[Scene], renderer: Renderer, rng: rando
     temporary.replace(path)
 
 
+def _write_depth(path: Path, shard: Path, renderer: Renderer) -> None:
+    with np.load(shard, allow_pickle=False) as file:
+        scenes = [Scene.from_dict(json.loads(line)["scene"]) for line in file["scenes"].tolist()]
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as out:
+        # Half precision is a thousandth of an object at these distances.
+        np.savez_compressed(out, depth=np.stack([renderer.depth(s) for s in scenes]).astype(np.float16))
+    temporary.replace(path)
+
+
 def _work(out: Path, resolution: int, seed: int, jobs: list[tuple[int, list[Scene]]]) -> None:
     os.environ.setdefault("LP_NUM_THREADS", "1")  # one software rasteriser thread a process
     renderer = Renderer(resolution)
     for number, scenes in jobs:
         started = time.monotonic()
-        path = out / f"shard-{number:05d}.npz"
-        _write_shard(path, scenes, renderer, random.Random(f"captions-{seed}-{number}"))
+        path, depth = out / f"shard-{number:05d}.npz", out / f"depth-{number:05d}.npz"
+        if not path.exists():
+            _write_shard(path, scenes, renderer, random.Random(f"captions-{seed}-{number}"))
+        if not depth.exists():
+            _write_depth(depth, path, renderer)
         pace = 1000 * (time.monotonic() - started) / len(scenes)
         print(f"{path.name}: {len(scenes)} pictures, {pace:.0f} ms each", flush=True)  # noqa: T201
 
@@ -64,7 +80,7 @@ def render_training(
     held_out: Collection[str] = (),
     workers: int = 2,
 ) -> None:
-    """Write ``count`` pictures as ``out/shard-*.npz``; shards that are there already are kept.
+    """Write ``count`` pictures as ``out/shard-*.npz`` and their depth; files that are there already are kept.
 
     Args:
         out: folder of the shards.
@@ -77,7 +93,10 @@ def render_training(
     out.mkdir(parents=True, exist_ok=True)
     scenes = training_scenes(seed, count, held_out)
     shards = [(n, scenes[n * SHARD : (n + 1) * SHARD]) for n in range(-(-count // SHARD))]
-    todo = [job for job in shards if not (out / f"shard-{job[0]:05d}.npz").exists()]
+    todo = [
+        job for job in shards
+        if not all((out / f"{kind}-{job[0]:05d}.npz").exists() for kind in ("shard", "depth"))
+    ]  # fmt: skip
     context = multiprocessing.get_context("spawn")  # an OpenGL context does not survive a fork
     processes = [
         context.Process(target=_work, args=(out, resolution, seed, todo[k::workers])) for k in range(workers)

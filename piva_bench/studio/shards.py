@@ -73,3 +73,25 @@ def load_masks(directory: Path) -> np.ndarray:
         with np.load(path, allow_pickle=False) as shard:
             masks.append(np.unpackbits(shard["masks"], axis=-1).astype(bool))
     return np.concatenate(masks)
+
+
+def load_depth(directory: Path, pictures: int) -> np.ndarray:
+    """Distance to what is nearest along the optical axis: float16 [N, H, W], 0 where only the set is.
+
+    In the order of :func:`load_shards`.
+
+    Raises:
+        DataError: the depth of some of the ``pictures`` is missing.
+    """
+    depth = []
+    for path in sorted(Path(directory).glob("shard-*.npz")):
+        beside = path.with_name(path.name.replace("shard", "depth"))
+        if beside.exists():
+            with np.load(beside, allow_pickle=False) as file:
+                depth.append(file["depth"])
+    found = sum(len(part) for part in depth)
+    if not found or found != pictures:
+        raise DataError(
+            f"{directory} holds {pictures} pictures and the depth of {found}; `piva-bench studio render` adds the rest"
+        )
+    return np.concatenate(depth)

@@ -102,3 +102,22 @@ def test_all_surfaces_differ(renderer):
     for i, one in enumerate(pictures):
         for other in pictures[i + 1 :]:
             assert np.abs(one.astype(int) - other.astype(int)).max() > 40
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"accessory": "balloon", "pose": "upside_down"},
+        {"second": "ball", "second_color": "red", "yaw": 70.0},
+    ],
+)
+def test_depth_alone_is_the_pictures_distance_along_the_axis(renderer, changes):
+    scene = SCENE.replace(elevation=25.0, distance=0.95, shift=0.05, **changes)
+    shot, depth = renderer.render(scene), renderer.depth(scene)
+    things = depth > 0
+    assert np.mean(things == (shot.ids >= OBJECT)) > 0.99  # ids are by majority, depth is at the centre
+    # The cosine of each pixel's ray with the axis, from the field of view alone.
+    rise = ((np.arange(48) + 0.5) / 24 - 1) * np.tan(np.radians(camera.FIELD_OF_VIEW / 2))
+    cosine = 1 / np.sqrt(1 + rise[:, None] ** 2 + rise[None] ** 2)
+    assert np.abs(depth - shot.depth * cosine)[things].max() < 1e-3

@@ -1,0 +1,136 @@
+"""The depth ControlNet: what the prior predicts, given how far everything is; adaptable for every sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import ControlNetModel
+from torch import Tensor
+
+from piva_bench.diffusion.checkpoint import fingerprint_files, load_network
+from piva_bench.diffusion.lora import AttentionLora, LoraRows
+from piva_bench.errors import ModelError
+
+if TYPE_CHECKING:
+    from piva_bench.diffusion.denoiser import Denoiser
+
+Residuals = tuple[tuple[Tensor, ...], Tensor]
+"""What a ControlNet adds to a UNet: at each skip connection, and in the middle."""
+
+
+@dataclass(frozen=True)
+class ControlRows:
+    """Depth for consecutive rows of a batch, from row ``start``; the other rows are not controlled.
+
+    Attributes:
+        depth: [R, 1, H, W] distance along the optical axis in any unit, 0 where nothing is; H and W in pixels.
+        lora: adapters of these rows on the ControlNet, counted from the first of them; None for none.
+        start: the first row that is controlled.
+    """
+
+    depth: Tensor
+    lora: LoraRows | None = None
+    start: int = 0
+
+
+class DepthControl:
+    """A frozen depth ControlNet, and adapters on it with weights of their own for every row.
+
+    Every row sharing the one ControlNet, a sample's own is that network with a low-rank change: a copy for each
+    sample would be half a UNet to train and to keep.
+
+    Args:
+        net: diffusers' ControlNetModel, of a depth picture [N, 3, H, W] in [0, 1], near = 1.
+        path: the folder it came from; identifies it.
+
+    Attributes:
+        lora: the adapters, on its attention.
+    """
+
+    def __init__(self, net: Any, path: Path) -> None:
+        self.net, self.path = net.eval().requires_grad_(False), path
+        self.lora = AttentionLora(net)
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ) -> DepthControl:
+        """Loads a ControlNet folder in diffusers' layout, from disk, safetensors only.
+
+        Raises:
+            ModelError: one line that says what is missing, torn or unsuitable.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise ModelError(f"There is no ControlNet folder at {path}.")
+        return cls(load_network(ControlNetModel, path, dtype).to(device), path)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over the weights and the configuration that were loaded."""
+        files = sorted(
+            f for f in self.path.iterdir() if f.name == "config.json" or f.suffix == ".safetensors"
+        )
+        return fingerprint_files((file.name, file) for file in files)
+
+    def check_fit(self, denoiser: Denoiser) -> None:
+        """Refuses a ControlNet made for another model.
+
+        Raises:
+            ModelError: its shape, or the size it expects of a depth map, is not the model's.
+        """
+        ours, theirs = self.net.config, denoiser.unet.config
+        for name in ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim"):
+            # Configurations hold tuples or lists, as they were made or read.
+            mine, wanted = (list(v) if isinstance(v, tuple) else v for v in (ours[name], theirs[name]))
+            if mine != wanted:
+                raise ModelError(
+                    f"The ControlNet {self.path} does not fit the model {denoiser.path}: {name} is {mine}, the model's "
+                    f"{wanted}; use the one that was trained for it."
+                )
+        factor = 2 ** (len(ours.conditioning_embedding_out_channels) - 1)
+        pixels = denoiser.resolution // int(theirs.sample_size)
+        if factor != pixels:
+            raise ModelError(
+                f"The ControlNet {self.path} reads depth maps {factor} times the size of the latents, the pictures of "
+                f"{denoiser.path} are {pixels} times as large; use the one that was trained for it."
+            )
+
+    def residuals(self, noisy: Tensor, t: Tensor, embeds: Tensor, control: ControlRows) -> Residuals:
+        """What to add to the UNet's features for the controlled rows, in the ControlNet's precision.
+
+        Differentiable with respect to the adapters.
+
+        Args:
+            noisy: [R, C, h, w].
+            t: [R] integers.
+            embeds: [R, L, D].
+            control: their depth, and adapters.
+        """
+        dtype = self.net.dtype
+        with self.lora.active(control.lora):
+            down, middle = self.net(
+                noisy.to(dtype), t, encoder_hidden_states=embeds.to(dtype),
+                controlnet_cond=depth_picture(control.depth).to(dtype), return_dict=False,
+            )  # fmt: skip
+        return tuple(down), middle
+
+
+def depth_picture(depth: Tensor) -> Tensor:
+    """What a depth ControlNet is shown: [N, 3, H, W] in [0, 1], the nearest 1, the farthest 0.
+
+    Inverse depth, stretched over each picture by itself: what MiDaS estimates and how ControlNet's annotator
+    scales it (``annotator/midas`` of ControlNet 1.1: minus the minimum, divided by the maximum). Nothing at all is
+    infinitely far.
+
+    Args:
+        depth: [N, 1, H, W] distance along the optical axis in any unit, 0 where nothing is.
+    """
+    inverse = torch.where(depth > 0, 1 / depth, 0)
+    low, high = inverse.amin(dim=(1, 2, 3), keepdim=True), inverse.amax(dim=(1, 2, 3), keepdim=True)
+    # A picture without any relief is 0 / 1.
+    return ((inverse - low) / torch.where(high > low, high - low, 1)).expand(-1, 3, -1, -1)
