@@ -18,6 +18,9 @@ from piva_bench.report.html import report_page
 from piva_bench.report.tables import Table
 from piva_bench.runs.files import write_atomic
 
+LINKED = ("strength.md", "strength.csv", "pareto.csv", "published.md")
+"""What the page links to where it was written."""
+
 
 def write_analysis(
     directory: Path, results: pd.DataFrame, by_method: Table, by_type: Table, output_dir: Path
@@ -43,6 +46,9 @@ def write_analysis(
         files["pareto.csv"] = front.to_csv(index=False, lineterminator="\n")
         files["strength.md"] = strength_markdown(frame, front, *axes)
     figures = write_figures(directory, results, by_method, by_type, output_dir)
-    files["index.html"] = report_page(results, (by_method, by_type), compared, figures)
+    linked = [name for name in LINKED if name in files or (directory / name).exists()]
+    sweeps = sorted(path.parent.name for path in directory.glob("*/tradeoff.png"))
+    tables = (by_method, by_type)
+    files["index.html"] = report_page(results, tables, compared, figures, linked, sweeps)
     for name, text in files.items():
         write_atomic(directory / name, text.encode())

@@ -30,7 +30,12 @@ def to_html(table: Table) -> str:
 
 
 def report_page(
-    results: pd.DataFrame, tables: Sequence[Table], compared: pd.DataFrame, figures: Sequence[str]
+    results: pd.DataFrame,
+    tables: Sequence[Table],
+    compared: pd.DataFrame,
+    figures: Sequence[str],
+    files: Sequence[str] = (),
+    sweeps: Sequence[str] = (),
 ) -> str:
     """The page that a report opens with: tables, figures, comparisons, links to gallery and files.
 
@@ -39,6 +44,8 @@ def report_page(
         tables: shown in this order.
         compared: from `comparisons`.
         figures: names of the figures that were written.
+        files: further files of the report to link to.
+        sweeps: folders of the report that hold a sweep's table and trade-off curve.
     """
     comparisons = []
     for metric in compared_metrics(results):
@@ -65,6 +72,8 @@ def report_page(
         head=head(results),
         tables=[_table(table) for table in tables],
         figures=[(name, TITLES.get(name, name)) for name in figures],
+        files=files,
+        sweeps=sweeps,
         comparisons=comparisons,
         how=METHOD,
     )

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from piva_bench.report.analysis import write_analysis
+from piva_bench.report.analysis import LINKED, write_analysis
 from piva_bench.report.comparisons import (
     comparisons,
     comparisons_markdown,
@@ -104,8 +104,15 @@ def test_a_report_has_its_figures_and_its_page_shows_them(results, run, tmp_path
 
 
 def test_every_link_of_a_written_report_leads_somewhere(run, samples):
+    swept = run / "report" / "piva-weight"
+    swept.mkdir(parents=True)
+    for name in ("tradeoff.png", "tradeoff.svg", "sweep.csv", "sweep.md", "sweep.tex"):
+        (swept / name).touch()
     directory = write_report(run, samples).directory
     page = (directory / "index.html").read_text(encoding="utf-8")
+    assert "piva-weight/tradeoff.png" in page
+    for name in LINKED:
+        assert (name in page) == (directory / name).is_file()
     for link in re.findall(r'(?:href|src)="([^"#]+)"', page):
         assert link == "data:," or (directory / link).is_file(), link
 
