@@ -67,7 +67,16 @@ Device = Annotated[
     str, _option(_HOW, "--device", help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")
 ]
 Precision = Annotated[Dtype, _option(_HOW, "--dtype", help="Precision of the networks.")]
-BatchSize = Annotated[int, _option(_HOW, "--batch-size", "-b", min=1, help="Edits computed together.")]
+BatchSize = Annotated[
+    str,
+    _option(_HOW, "--batch-size", "-b", help="Edits computed together; auto takes what memory has room for."),
+]
+Compile = Annotated[
+    bool, _option(_HOW, "--compile", help="Compile the UNet's transformer blocks; takes a minute, for a GPU.")
+]
+ChannelsLast = Annotated[
+    bool, _option(_HOW, "--channels-last", help="Lay the UNet's pictures out for a GPU's convolutions.")
+]
 Overwrite = Annotated[bool, _option(_HOW, "--overwrite", help="Compute edits again that are stored already.")]
 DryRun = Annotated[
     bool, _option(_HOW, "--dry-run", help="Print the plan and how long it will take; store nothing.")

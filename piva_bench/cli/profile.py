@@ -33,6 +33,8 @@ def profile(
     ] = None,
     device: options.Device = "auto",
     dtype: options.Precision = options.Dtype.float32,
+    compile: options.Compile = False,
+    channels_last: options.ChannelsLast = False,
     model: options.Model = None,
     output_dir: Annotated[
         Path | None,
@@ -55,6 +57,8 @@ def profile(
     if not sizes or not all(size.isdecimal() and int(size) for size in sizes):
         raise UserError(f"--batch-sizes {batch_sizes}: give whole numbers from 1.")
     denoiser, head = _load(shape, model or chosen.model, device, dtype.value)
+    denoiser.tune(compile=compile, channels_last=channels_last)
+    head += ", compiled" * compile + ", channels last" * channels_last
     costs = []
     for cost in measure([(v.requested, v) for v in variants], denoiser, sorted(map(int, sizes)), steps):
         costs.append(cost)

@@ -45,7 +45,9 @@ def run(
     seed: options.Seed = None,
     device: options.Device = "auto",
     dtype: options.Precision = options.Dtype.float32,
-    batch_size: options.BatchSize = 16,
+    batch_size: options.BatchSize = "auto",
+    compile: options.Compile = False,
+    channels_last: options.ChannelsLast = False,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
     fail_above: options.FailAbove = 0.0,
@@ -80,7 +82,9 @@ def run(
             overwrite=overwrite,
             device=device,
             dtype=dtype.value,
-            batch_size=batch_size,
+            batch_size=values.parse_batch_size(batch_size),
+            compile=compile,
+            channels_last=channels_last,
         )
     )
     if dry_run:
@@ -163,9 +167,7 @@ def _print_plan(prepared: Prepared) -> None:
     estimates = estimate(
         [*work.missing, *work.retries],
         list(Store(prepared.output_dir).records().values()),
-        request.batch_size,
-        prepared.setup.resolution,
-        prepared.load_denoiser,
+        prepared,
     )
     for one in estimates:
         typer.echo(f"  {one.variant.name}: {one.edits} edits, about {one.seconds:.0f} s (from {one.basis})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -31,6 +31,19 @@ def parse_seeds(values: Iterable[str]) -> list[int]:
         if not part.isdecimal():
             raise UserError(f"--seed {part}: a seed is a whole number from 0.")
     return [int(part) for part in parts]
+
+
+def parse_batch_size(text: str) -> int | Literal["auto"]:
+    """A number of edits, or "auto".
+
+    Raises:
+        UserError: it is neither.
+    """
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or not int(text):
+        raise UserError(f"--batch-size {text}: give a whole number from 1, or auto.")
+    return int(text)
 
 
 def parse_params(values: Iterable[str]) -> dict[str, Any]:

@@ -73,6 +73,19 @@ class Denoiser:
         path = Path(path)
         return cls(**load_parts(path, torch.device(device), dtype), path=path)
 
+    def tune(self, *, compile: bool = False, channels_last: bool = False) -> None:
+        """Makes the UNet faster where the machine rewards it; the last digits of its predictions may change.
+
+        Args:
+            compile: compile its transformer blocks, which are alike and so are compiled once for each shape of
+                the batch (diffusers' regional compilation).
+            channels_last: lay pictures out with their channels innermost, as a GPU's convolutions like them.
+        """
+        if channels_last:
+            self.unet.to(memory_format=torch.channels_last)
+        if compile:
+            self.unet.compile_repeated_blocks()
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits over the weights and configurations that were loaded."""

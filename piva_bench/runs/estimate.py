@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from piva_bench.runs.plan import Unit, Variant
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
     from piva_bench.runs.record import Record
+    from piva_bench.runs.request import Prepared
 
 _TRIAL_STEPS = (1, 3)
 
@@ -38,18 +39,14 @@ class Estimate:
 def estimate(
     todo: Sequence[Unit],
     stored: Sequence[Record],
-    batch_size: int,
-    resolution: int,
-    load_denoiser: Callable[[], Denoiser],
+    prepared: Prepared,
 ) -> list[Estimate]:
     """The cost of each variant among the edits to be computed.
 
     Args:
         todo: the edits to be computed.
         stored: finished edits of the same set-up.
-        batch_size: most edits computed together.
-        resolution: side of the pictures.
-        load_denoiser: called once if a trial is needed.
+        prepared: the plan; its model is loaded if a trial is needed.
     """
     by_variant: dict[int, list[Unit]] = defaultdict(list)
     for unit in todo:
@@ -63,8 +60,9 @@ def estimate(
         if known:
             seconds, basis = median(known) * len(units), f"{len(known)} stored edits"
         else:
-            denoiser = denoiser or load_denoiser()
-            seconds = _trial(units[:batch_size], denoiser, resolution) * len(units)
+            denoiser = denoiser or prepared.load_denoiser()
+            together = units[: prepared.batch_size(units, denoiser)]
+            seconds = _trial(together, denoiser, prepared.setup.resolution) * len(units)
             basis = "a trial of a few steps"
         estimates.append(Estimate(variant, len(units), seconds, basis))
     return estimates

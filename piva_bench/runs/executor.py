@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +12,7 @@ import torch
 
 from piva_bench.distillation.method import EditOutcome, EditTask, OnStep
 from piva_bench.errors import DataError, UserError
+from piva_bench.runs.batch_size import PeakMemory, out_of_memory
 from piva_bench.runs.pictures import make_task, to_pixels
 from piva_bench.runs.plan import Unit, Variant, make_batches
 from piva_bench.runs.record import Record, ScoreFile, Setup
@@ -177,7 +176,7 @@ class Executor:
         except Exception as error:
             # The error holds on to the frames and so to the tensors of the attempt: only its text leaves here.
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-            full = _out_of_memory(error)
+            full = out_of_memory(error)
         if full and self.denoiser.device.type == "cuda":
             torch.cuda.empty_cache()
         return None, reason, full
@@ -245,25 +244,3 @@ def timed_edit(
     if denoiser.device.type == "cuda":
         torch.cuda.synchronize(denoiser.device)
     return outcomes, time.perf_counter() - start
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether a GPU's or the machine's memory ran out; PyTorch has no type of its own for the latter."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
-
-
-class PeakMemory:
-    """Highest memory in use: of the GPU since this object was made, else of the process since it started."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-
-    def megabytes(self) -> float:
-        """In MB (10^6 bytes)."""
-        if self._device.type == "cuda":
-            return round(torch.cuda.max_memory_allocated(self._device) / 1e6, 1)
-        # Linux counts in kibibytes, macOS in bytes.
-        unit = 1 if sys.platform == "darwin" else 1024
-        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)

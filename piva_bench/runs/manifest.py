@@ -130,6 +130,8 @@ class Manifest:
                 "samples": len(prepared.samples),
                 "device": prepared.device,
                 "batch_size": request.batch_size,
+                "compile": request.compile,
+                "channels_last": request.channels_last,
                 "environment": environment(),
             }
         )

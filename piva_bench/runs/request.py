@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
-DEFAULT_BATCH_SIZE = 16
+BatchSize = Annotated[int, Field(ge=1)] | Literal["auto"]
 
 
 class RunRequest(BaseModel):
@@ -42,7 +43,9 @@ class RunRequest(BaseModel):
     overwrite: bool = False
     device: str = "auto"
     dtype: Dtype = "float32"
-    batch_size: int = Field(default=DEFAULT_BATCH_SIZE, ge=1)
+    batch_size: BatchSize = "auto"
+    compile: bool = False
+    channels_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,19 @@ class Prepared:
 
         from piva_bench.diffusion.denoiser import Denoiser
 
-        return Denoiser.from_pretrained(
+        denoiser = Denoiser.from_pretrained(
             self.model_path, device=self.device, dtype=getattr(torch, self.request.dtype)
         )
+        denoiser.tune(compile=self.request.compile, channels_last=self.request.channels_last)
+        return denoiser
+
+    def batch_size(self, units: Sequence[Unit], denoiser: Denoiser) -> int:
+        """Most edits to compute together: as asked for, or as many as memory has room for."""
+        from piva_bench.runs.batch_size import automatic_batch_size
+
+        if self.request.batch_size != "auto":
+            return self.request.batch_size
+        return automatic_batch_size(units, denoiser, self.setup.resolution)
 
 
 def open_dataset(name: str, profile: Profile, data_root: Path | None) -> Dataset:

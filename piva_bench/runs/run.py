@@ -64,7 +64,8 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
             denoiser = prepared.load_denoiser()
             if by_sample:
                 denoiser.kept = KeptRows(folder=prepared.output_dir)
-            executor = Executor(store, prepared.setup, denoiser, scorer, prepared.request.batch_size, watcher)
+            batch_size = prepared.batch_size([*work.missing, *work.retries], denoiser)
+            executor = Executor(store, prepared.setup, denoiser, scorer, batch_size, watcher)
             made = executor.run(work, by_sample)
         for record in work.done:
             scorer.score(record)
@@ -72,6 +73,7 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
         summary = Summary([by_key[unit.key] for unit in prepared.units], len(made), time.monotonic() - start)
         if work.todo:
             manifest.end(
+                batch_size=batch_size,
                 computed=len(made),
                 reused=len(work.done),
                 failed=len(summary.failed),

@@ -101,6 +101,8 @@ def test_mistakes_are_one_line_and_exit_2(cli, arguments, message):
         ([], "Missing option '--method'"),
         (["-m", "piva", "--limit", "0"], "--limit"),
         (["-m", "piva", "--dtype", "float8"], "float8"),
+        (["-m", "piva", "--batch-size", "0"], "a whole number from 1, or auto"),
+        (["-m", "piva", "--batch-size", "all"], "a whole number from 1, or auto"),
         (["-m", "piva", "--batchsize", "3"], "No such option"),
     ],
 )

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -250,6 +251,36 @@ def test_a_batch_too_large_for_the_memory_is_halved_and_loses_nothing(do, monkey
     assert len(log.warnings) == {1: 2, 2: 1, 3: 1}[fits]
     assert "at a time from now on" in log.warnings[0]
     assert {record.batch_size for record in summary.records} == {min(fits, 2)}
+
+
+def test_an_automatic_batch_is_what_memory_has_room_for(do, monkeypatch, tmp_path):
+    def edit(self, batch, denoiser, seed, on_step=None):
+        filled = torch.ones(25_000_000 * len(batch))  # 100 MB an edit
+        return [EditOutcome(task.sample_id, task.source * filled[0]) for task in batch]
+
+    monkeypatch.setattr("methods.dds.DDS.edit", edit)
+    found = {}
+    for megabytes in (110, 400, 900, 100_000):
+        monkeypatch.setattr("piva_bench.runs.batch_size.free_memory", lambda _, mb=megabytes: mb * 10**6)
+        out = tmp_path / str(megabytes)
+        _, log = do("dds", batch_size="auto", output_dir=out)
+        (noted,) = json.loads((out / "manifest.json").read_text())["runs"]
+        found[megabytes] = noted["batch_size"]
+        assert [len(batch) for batch in log.batches] == [
+            len(part) for part in batched(6, noted["batch_size"])
+        ]
+    # A share of 0.8, in powers of two: 88 MB, 320 MB, 720 MB, plenty.
+    assert found == {110: 1, 400: 2, 900: 4, 100_000: 16}
+
+
+def batched(count, size):
+    return [range(count)[i : i + size] for i in range(0, count, size)]
+
+
+def test_a_setting_that_breaks_in_its_trial_breaks_in_the_run_alone(do):
+    summary, log = do("Breaks", batch_size="auto")
+    assert len(log.batches[0]) == 6
+    assert [record.sample_id for record in summary.failed] == ["s1"]
 
 
 def test_memory_that_one_edit_alone_exceeds_is_its_reason(do, monkeypatch):
