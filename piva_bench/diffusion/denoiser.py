@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from piva_bench.diffusion.checkpoint import fingerprint, load_parts
+from piva_bench.diffusion.controlnet import ControlRows, DepthControl
 from piva_bench.diffusion.kept import KeptRows
 from piva_bench.diffusion.lora import AttentionLora, LoraRows
 from piva_bench.errors import ModelError
@@ -35,6 +36,7 @@ class Denoiser:
 
     Attributes:
         kept: where results that several edits share are kept, if they are; for this model alone.
+        depth_control: the depth ControlNet beside the UNet, where one has been attached.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Denoiser:
         self._embeddings: dict[str, Tensor] = {}
         self.lora = AttentionLora(unet)
         self.kept: KeptRows | None = None
+        self.depth_control: DepthControl | None = None
 
     @classmethod
     def from_pretrained(
@@ -132,6 +135,27 @@ class Denoiser:
         mask = tokens.attention_mask if getattr(config, "use_attention_mask", False) else None
         return self.text_encoder(tokens.input_ids, attention_mask=mask)[0][0]
 
+    def attach_depth_control(self, control: DepthControl) -> None:
+        """Makes a depth ControlNet the one that adapters and rows with depth use.
+
+        Raises:
+            ModelError: it was made for another model.
+        """
+        control.check_fit(self)
+        self.depth_control = control
+
+    def need_depth_control(self) -> DepthControl:
+        """The depth ControlNet.
+
+        Raises:
+            ModelError: none was attached.
+        """
+        if self.depth_control is None:
+            raise ModelError(
+                f"The model {self.path.name} has no depth ControlNet beside it: leave adapter=controlnet out."
+            )
+        return self.depth_control
+
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
         """Scaled posterior means [N, C, h, w] of pictures [N, 3, H, W] in [-1, 1].
@@ -141,15 +165,28 @@ class Denoiser:
         Raises:
             ModelError: if the pictures are not RGB or their sides do not suit the networks.
         """
+        self._check_pictures(images)
+        images = images.to(self.device, self.dtype)
+        latents = [self.vae.encode(image).latent_dist.mode().float() for image in images.split(1)]
+        return torch.cat(latents) * self.vae.config.scaling_factor
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """The same of pictures that are being optimised: all in one pass, with gradients back to them.
+
+        Raises:
+            ModelError: see ``encode_images``.
+        """
+        self._check_pictures(pictures)
+        latents = self.vae.encode(pictures.to(self.device, self.dtype)).latent_dist.mode()
+        return latents.float() * self.vae.config.scaling_factor
+
+    def _check_pictures(self, images: Tensor) -> None:
         suits = images.ndim == 4 and images.shape[1] == 3
         if not suits or images.shape[2] % self._factor or images.shape[3] % self._factor:
             raise ModelError(
                 f"The model {self.path.name} takes RGB pictures whose sides are multiples of {self._factor}, "
                 f"not {'x'.join(map(str, images.shape[1:]))}; it was trained at {self.resolution}."
             )
-        images = images.to(self.device, self.dtype)
-        latents = [self.vae.encode(image).latent_dist.mode().float() for image in images.split(1)]
-        return torch.cat(latents) * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
@@ -166,7 +203,14 @@ class Denoiser:
         alpha, sigma = self.alpha_sigma(t)
         return alpha * latents + sigma * noise
 
-    def predict_noise(self, noisy: Tensor, t: Tensor, embeds: Tensor, lora: LoraRows | None = None) -> Tensor:
+    def predict_noise(
+        self,
+        noisy: Tensor,
+        t: Tensor,
+        embeds: Tensor,
+        lora: LoraRows | None = None,
+        control: ControlRows | None = None,
+    ) -> Tensor:
         """Noise predictions [N, C, h, w] in one forward pass; v is converted by eps = a_t v + s_t x_t.
 
         Args:
@@ -174,12 +218,30 @@ class Denoiser:
             t: [N] integers.
             embeds: [N, L, D].
             lora: adapters of some of the rows.
+            control: depth of some of the rows, and adapters of theirs on the depth ControlNet.
         """
+        residuals = {} if control is None else self._residuals(noisy, t, embeds, control)
         with self.lora.active(lora):
             output = self.unet(
-                noisy.to(self.dtype), t, encoder_hidden_states=embeds.to(self.dtype)
+                noisy.to(self.dtype), t, encoder_hidden_states=embeds.to(self.dtype), **residuals
             ).sample.float()
         if self.prediction_type == "epsilon":
             return output
         alpha, sigma = self.alpha_sigma(t)
         return alpha * output + sigma * noisy
+
+    def _residuals(self, noisy: Tensor, t: Tensor, embeds: Tensor, control: ControlRows) -> dict[str, Any]:
+        """What the ControlNet adds to the UNet, as its arguments; nothing to rows that are not controlled."""
+        stop = control.start + len(control.depth)
+        part = slice(control.start, stop)
+        down, middle = self.need_depth_control().residuals(noisy[part], t[part], embeds[part], control)
+
+        def all_rows(residual: Tensor) -> Tensor:
+            before = residual.new_zeros(control.start, *residual.shape[1:])
+            after = residual.new_zeros(len(noisy) - stop, *residual.shape[1:])
+            return torch.cat([before, residual, after]).to(self.dtype)
+
+        return {
+            "down_block_additional_residuals": tuple(all_rows(residual) for residual in down),
+            "mid_block_additional_residual": all_rows(middle),
+        }

@@ -26,10 +26,12 @@ class LoraRows:
     Attributes:
         factors: for each layer A [R, rank, in] and B [R, out, rank].
         start: the first row that has an adapter.
+        repeat: rows in succession that each adapter serves.
     """
 
     factors: tuple[tuple[Tensor, Tensor], ...]
     start: int
+    repeat: int = 1
 
 
 class AttentionLora:
@@ -73,8 +75,8 @@ class AttentionLora:
         b_numel = rank * sum(fan_out for _, fan_out in self.layers)
         return torch.cat([*scaled, uniform.new_zeros(len(uniform), b_numel)], dim=1)
 
-    def rows(self, weights: Tensor, start: int = 0) -> LoraRows:
-        """The adapters ``weights`` [R, P] for the batch rows from ``start`` on; differentiable."""
+    def rows(self, weights: Tensor, start: int = 0, repeat: int = 1) -> LoraRows:
+        """The adapters ``weights`` [R, P], ``repeat`` rows each, from ``start`` on; differentiable."""
         rank = weights.shape[1] // sum(fan_in + fan_out for fan_in, fan_out in self.layers)
         sizes = [rank * fan_in for fan_in, _ in self.layers] + [rank * fan_out for _, fan_out in self.layers]
         # One split: its backward is one concatenation, where slices would each make a full-size gradient.
@@ -84,7 +86,7 @@ class AttentionLora:
             (a.view(-1, rank, fan_in), b.view(-1, fan_out, rank))
             for (fan_in, fan_out), a, b in zip(self.layers, parts[:half], parts[half:], strict=True)
         )
-        return LoraRows(factors, start)
+        return LoraRows(factors, start, repeat)
 
     @contextmanager
     def active(self, rows: LoraRows | None) -> Iterator[None]:
@@ -102,7 +104,7 @@ class AttentionLora:
                 return None
             a, b = rows.factors[index]
             x = inputs[0]
-            stop = rows.start + a.shape[0]
+            stop = rows.start + a.shape[0] * rows.repeat
             if rows.start == 0 and stop == x.shape[0]:
                 return _with_delta(output, x, a, b)
             part = slice(rows.start, stop)
@@ -117,7 +119,9 @@ class AttentionLora:
 
 def _with_delta(output: Tensor, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """``output + B A x`` for each row; the adapters stay in float32 whatever the UNet's precision is."""
-    low = torch.bmm(x.to(a.dtype), a.transpose(1, 2))
+    # The rows that share an adapter are one matrix to it.
+    low = torch.bmm(x.reshape(len(a), -1, a.shape[2]).to(a.dtype), a.transpose(1, 2))
     if output.dtype == a.dtype:
-        return torch.baddbmm(output, low, b.transpose(1, 2))
-    return output + torch.bmm(low, b.transpose(1, 2)).to(output.dtype)
+        tokens = output.reshape(len(b), -1, b.shape[1])
+        return torch.baddbmm(tokens, low, b.transpose(1, 2)).view_as(output)
+    return output + torch.bmm(low, b.transpose(1, 2)).to(output.dtype).view_as(output)

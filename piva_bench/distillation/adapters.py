@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from piva_bench.diffusion.controlnet import ControlRows
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.diffusion.kept import digest, row_digests
 from piva_bench.diffusion.lora import LoraRows
 from piva_bench.distillation.noise import BatchNoise
+from piva_bench.distillation.parameterization import Parameterization, Rows
 from piva_bench.distillation.rule import AdapterParams, AdapterSpec
 from piva_bench.distillation.source_training import SourceTraining
 
@@ -21,16 +23,18 @@ class Lesson:
     """What one adapter of each sample learns from in a step.
 
     Attributes:
-        noisy: noisy latents [B, C, h, w].
+        noisy: noisy latents [R, C, h, w].
         noise: the noise in them, which is to be predicted.
-        t: timesteps [B].
-        embeds: text embeddings [B, L, D].
+        t: timesteps [R].
+        embeds: text embeddings [R, L, D].
+        depth: [R, 1, H, W] of the rows, for adapters of a depth ControlNet.
     """
 
     noisy: Tensor
     noise: Tensor
     t: Tensor
     embeds: Tensor
+    depth: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class TrainingPass:
     Attributes:
         specs: the adapters.
         weights: theirs [len(specs) * B, P], to be differentiated for.
-        noise: what was to be predicted [len(specs) * B, C, h, w].
+        noise: what was to be predicted [len(specs) * R, C, h, w].
         prediction: what was predicted.
     """
 
@@ -50,26 +54,26 @@ class TrainingPass:
     prediction: Tensor
 
     def predictions(self) -> dict[str, Tensor]:
-        """Predictions [B, C, h, w] by adapter."""
+        """Predictions [R, C, h, w] by adapter."""
         parts = self.prediction.detach().chunk(len(self.specs))
         return dict(zip([spec.name for spec in self.specs], parts, strict=True))
 
 
 class AdapterTrainer:
-    """Every adapter of every sample, each with weights of its own, trained on its sample alone.
+    """Every adapter of every sample, each with weights of its own, trained on its sample alone: on all its views.
 
     The losses of all rows are summed, and AdamW is elementwise: a step on the stacked weights is a step of
     each sample's adapter by itself.
 
     Where the denoiser keeps results, an adapter that learns the source alone is trained once for all edits
-    that have it in common, see ``SourceTraining``.
+    that have it in common, see ``SourceTraining``; unless the source is seen from other sides at every step.
 
     Args:
         specs: the adapters of one sample.
-        params: rank, learning rate, prompt dropout.
+        params: form, rank, learning rate, prompt dropout.
         denoiser: the frozen prior they adapt.
-        draws: the batch's random numbers.
-        embeds: text embeddings [B, L, D] by prompt name ("source", "target", "null").
+        edit: what is optimised: its samples, the views of each, and whether its source stands still.
+        seed: of the adapters' first weights.
 
     Attributes:
         weights: [B, P] by adapter name, see ``AttentionLora``; parts of one tensor.
@@ -81,10 +85,13 @@ class AdapterTrainer:
         specs: Sequence[AdapterSpec],
         params: AdapterParams,
         denoiser: Denoiser,
-        draws: BatchNoise,
-        embeds: dict[str, Tensor],
+        edit: Parameterization,
+        seed: int,
     ) -> None:
-        self.params, self.denoiser, self.draws, self.embeds = params, denoiser, draws, embeds
+        self.params, self.denoiser, self.views, self._still = params, denoiser, edit.views, edit.still
+        self.draws = BatchNoise(seed, edit.sample_ids, denoiser.device)
+        # The network that the weights belong to: the prior itself, or the ControlNet beside it.
+        self.lora = denoiser.lora if params.adapter == "lora" else denoiser.need_depth_control().lora
         self.names = [spec.name for spec in specs]
         self._all = torch.cat([self._initial(name) for name in self.names])
         self.weights: dict[str, Tensor] = dict(zip(self.names, self._all.chunk(len(specs)), strict=True))
@@ -93,8 +100,8 @@ class AdapterTrainer:
         self._source_training: dict[str, SourceTraining] = {}
 
     def _initial(self, name: str) -> Tensor:
-        numel = self.denoiser.lora.a_numel(self.params.lora_rank)
-        return self.denoiser.lora.initial(self.draws.uniform(0, f"adapter/{name}/weights", (numel,)))
+        numel = self.lora.a_numel(self.params.lora_rank)
+        return self.lora.initial(self.draws.uniform(0, f"adapter/{name}/weights", (numel,)))
 
     def _optimizer(self, name: str) -> torch.optim.Optimizer:
         # One each, so that an adapter can rest. PyTorch's defaults (weight decay 0.01) are those of the official
@@ -108,47 +115,61 @@ class AdapterTrainer:
             return self._all[first * batch : (first + len(names)) * batch]
         return torch.cat([self.weights[name] for name in names])
 
-    def rows(self, names: Sequence[str], start: int = 0) -> LoraRows:
-        """These adapters, each for all samples, for the batch rows from ``start`` on."""
-        return self.denoiser.lora.rows(self._stacked(names), start)
+    def active(
+        self, names: Sequence[str], depth: Tensor | None = None, start: int = 0
+    ) -> tuple[LoraRows | None, ControlRows | None]:
+        """These adapters, each for all samples, for the batch rows from ``start`` on; as the denoiser takes them.
+
+        Args:
+            names: adapters.
+            depth: [len(names) * R, 1, H, W] of those rows, for adapters of a depth ControlNet.
+            start: the first of the rows.
+        """
+        return self._active(self._stacked(names), depth, start)
+
+    def _active(
+        self, weights: Tensor, depth: Tensor | None, start: int
+    ) -> tuple[LoraRows | None, ControlRows | None]:
+        if self.params.adapter == "lora":
+            return self.lora.rows(weights, start, self.views), None
+        assert depth is not None, "the engine checks that there is depth"
+        return None, ControlRows(depth, self.lora.rows(weights, 0, self.views), start)
 
     def shares(self, spec: AdapterSpec) -> bool:
         """Whether this adapter's training is shared with other edits; it then trains in a pass of its own."""
-        return self.denoiser.kept is not None and spec.data == "source"
+        return self.denoiser.kept is not None and spec.data == "source" and self._still
 
-    def train(
-        self, index: int, data: dict[str, Tensor], specs: Sequence[AdapterSpec], purpose: str
-    ) -> Tensor:
+    def train(self, index: int, rows: Rows, specs: Sequence[AdapterSpec], purpose: str) -> Tensor:
         """One step of AdamW on the denoising loss of the adapters ``specs``; the others stay as they are.
 
         Timesteps are uniform over the whole schedule, and each row's prompt is dropped with the chance set.
 
         Args:
             index: step number the random numbers are drawn for.
-            data: latents [B, C, h, w] by name ("source", "edit").
+            rows: what the step looks at.
             specs: which adapters to train.
             purpose: tells draws of one step number apart.
 
         Returns:
-            Losses [len(specs), B]: mean squared error of each row.
+            Losses [len(specs), B]: mean squared error of each sample.
         """
         losses = {
-            spec.name: self._train_source(index, data, spec, purpose) for spec in specs if self.shares(spec)
+            spec.name: self._train_source(index, rows, spec, purpose) for spec in specs if self.shares(spec)
         }
         if together := [spec for spec in specs if spec.name not in losses]:
-            lessons = [self.lesson(index, data, spec, purpose) for spec in together]
+            lessons = [self.lesson(index, rows, spec, purpose) for spec in together]
             learnt = self.learn(self.forward(together, lessons))
             losses |= dict(zip([spec.name for spec in together], learnt, strict=True))
         return torch.stack([losses[spec.name] for spec in specs])
 
-    def lesson(self, index: int, data: dict[str, Tensor], spec: AdapterSpec, purpose: str) -> Lesson:
+    def lesson(self, index: int, rows: Rows, spec: AdapterSpec, purpose: str) -> Lesson:
         """What an adapter learns from in an ordinary training step; see ``train``."""
-        latents, what = data[spec.data], f"adapter/{spec.name}/{purpose}"
-        t = self.draws.timesteps(index, 0, self.denoiser.num_train_timesteps - 1, f"{what}/t")
-        noise = self.draws.noise(index, f"{what}/noise", latents.shape[1:])
-        dropped = self.draws.uniform(index, f"{what}/dropout") < self.params.prompt_dropout
-        embeds = torch.where(dropped.view(-1, 1, 1), self.embeds["null"], self.embeds[spec.prompt])
-        return Lesson(self.denoiser.add_noise(latents, noise, t), noise, t, embeds)
+        latents, draws, what = rows.data[spec.data], rows.draws, f"adapter/{spec.name}/{purpose}"
+        t = draws.timesteps(index, 0, self.denoiser.num_train_timesteps - 1, f"{what}/t")
+        noise = draws.noise(index, f"{what}/noise", latents.shape[1:])
+        dropped = draws.uniform(index, f"{what}/dropout") < self.params.prompt_dropout
+        embeds = torch.where(dropped.view(-1, 1, 1), rows.embeds["null"], rows.embeds[spec.prompt])
+        return Lesson(self.denoiser.add_noise(latents, noise, t), noise, t, embeds, rows.depth[spec.data])
 
     def forward(self, specs: Sequence[AdapterSpec], lessons: Sequence[Lesson]) -> TrainingPass:
         """Predicts every lesson's noise with its adapter, all in one pass; ``learn`` takes the step."""
@@ -157,29 +178,31 @@ class AdapterTrainer:
             torch.cat([getattr(lesson, name) for lesson in lessons])
             for name in ("noisy", "noise", "t", "embeds")
         )
+        depths = [lesson.depth for lesson in lessons if lesson.depth is not None]
         with torch.enable_grad():
-            prediction = self.denoiser.predict_noise(noisy, t, embeds, self.denoiser.lora.rows(weights))
-        self.evaluations += len(specs)
+            active = self._active(weights, torch.cat(depths) if depths else None, 0)
+            prediction = self.denoiser.predict_noise(noisy, t, embeds, *active)
+        self.evaluations += len(specs) * self.views
         return TrainingPass(specs, weights, noise, prediction)
 
     def learn(self, done: TrainingPass) -> Tensor:
         """A step of AdamW for every adapter of a pass; losses [len(specs), B]."""
         with torch.enable_grad():
             errors = (done.prediction - done.noise).square()
-            # The sum, divided afterwards, gives each row's mean loss with gradients large enough for float16.
+            # The sum, divided afterwards, gives each sample's mean loss with gradients large enough for float16.
             (gradients,) = torch.autograd.grad(errors.sum(), done.weights)
-        gradients /= errors[0].numel()
+        gradients /= errors[0].numel() * self.views
         for spec, gradient in zip(done.specs, gradients.chunk(len(done.specs)), strict=True):
             self.weights[spec.name].grad = gradient
             self.optimizers[spec.name].step()
-        return errors.detach().mean(dim=(1, 2, 3)).view(len(done.specs), -1)
+        return errors.detach().mean(dim=(1, 2, 3)).view(len(done.specs), -1, self.views).mean(dim=2)
 
-    def _train_source(self, index: int, data: dict[str, Tensor], spec: AdapterSpec, purpose: str) -> Tensor:
+    def _train_source(self, index: int, rows: Rows, spec: AdapterSpec, purpose: str) -> Tensor:
         """A step of an adapter that learns the source alone: looked up, or made and kept. Losses [B]."""
         weights = self.weights[spec.name]
         if spec.name not in self._source_training:
             assert self.denoiser.kept is not None
-            keys = self._source_keys(data["source"], spec)
+            keys = self._source_keys(rows, spec)
             self._source_training[spec.name] = SourceTraining(self.denoiser.kept, keys)
         training = self._source_training[spec.name]
         found, to_repeat = training.step(index, purpose, weights)
@@ -189,15 +212,16 @@ class AdapterTrainer:
         if to_repeat:
             weights.copy_(self._initial(spec.name))
         for repeated, its_purpose in to_repeat:
-            self.learn(self.forward([spec], [self.lesson(repeated, data, spec, its_purpose)]))
-        (losses,) = self.learn(self.forward([spec], [self.lesson(index, data, spec, purpose)]))
+            self.learn(self.forward([spec], [self.lesson(repeated, rows, spec, its_purpose)]))
+        (losses,) = self.learn(self.forward([spec], [self.lesson(index, rows, spec, purpose)]))
         training.keep(torch.cat([weights, losses[:, None]], dim=1))
         return losses
 
-    def _source_keys(self, source: Tensor, spec: AdapterSpec) -> list[bytes]:
+    def _source_keys(self, rows: Rows, spec: AdapterSpec) -> list[bytes]:
         """For each sample, all that the adapter's weights depend on besides the steps it has taken."""
-        rows = [row_digests(tensor) for tensor in (source, self.embeds[spec.prompt], self.embeds["null"])]
+        given = (rows.data["source"], rows.embeds[spec.prompt], rows.embeds["null"])
+        digests = [row_digests(tensor) for tensor in given]
         params = self.params.model_dump(include={"lora_rank", "lora_learning_rate", "prompt_dropout"})
         shared = repr((spec.name, self.draws.seed, sorted(params.items()))).encode()
         names = [name.encode("utf-8", "surrogatepass") for name in self.draws.sample_ids]
-        return [digest(b"adapter", shared, *parts) for parts in zip(names, *rows, strict=True)]
+        return [digest(b"adapter", shared, *parts) for parts in zip(names, *digests, strict=True)]

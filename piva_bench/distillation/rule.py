@@ -69,6 +69,12 @@ class DistillationParams(MethodParams):
 class AdapterParams(MethodParams):
     """How the engine trains a rule's adapters: AdamW on the denoising loss, a set per sample."""
 
+    adapter: Literal["lora", "controlnet"] = parameter(
+        "lora",
+        source="seed",
+        description="what an adapter is: LoRA on the prior's attention, or a depth ControlNet beside the prior with "
+        "LoRA on its attention, which sees the scene's depth (for scenes alone: pictures have none)",
+    )
     lora_rank: int = parameter(
         4, ge=1, le=256, source="assumed", description="rank of the LoRA on every attention q, k, v and out"
     )
@@ -104,15 +110,15 @@ class AdapterParams(MethodParams):
 
 @dataclass(frozen=True)
 class Draw:
-    """A timestep and noise for each sample, and the two noisy latents they make.
+    """A timestep and noise for each of R rows (a sample, or a view of one), and the two noisy latents they make.
 
     Attributes:
-        noise: [B, C, H, W].
-        t: [B], integers.
-        alpha: a_t [B, 1, 1, 1].
-        sigma: s_t [B, 1, 1, 1].
-        noisy: x_t(z) [B, C, H, W].
-        noisy_source: x_t(z_src) [B, C, H, W], with the same noise.
+        noise: [R, C, H, W].
+        t: [R], integers.
+        alpha: a_t [R, 1, 1, 1].
+        sigma: s_t [R, 1, 1, 1].
+        noisy: x_t(z) [R, C, H, W].
+        noisy_source: x_t(z_src) [R, C, H, W], with the same noise.
     """
 
     noise: Tensor
@@ -129,10 +135,10 @@ class Step(Draw):
 
     Attributes:
         index: number of the step, from 0.
-        latents: z [B, C, H, W].
-        source_latents: z_src [B, C, H, W].
+        latents: z [R, C, H, W].
+        source_latents: z_src [R, C, H, W].
         draw: ``draw("purpose")`` gives an independent timestep and noise; the same one when asked again.
-        scalars: [B] tensors a rule wants in the trace, by name.
+        scalars: [R] tensors a rule wants in the trace, by name.
     """
 
     index: int
@@ -144,14 +150,14 @@ class Step(Draw):
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """One noise prediction for every sample of the batch.
+    """One noise prediction for every row of the batch.
 
     Attributes:
-        noisy: noisy latents [B, C, H, W]. Pass the step's own tensors: equal objects are computed once.
+        noisy: noisy latents [R, C, H, W]. Pass the step's own tensors: equal objects are computed once.
         prompt: which of a sample's prompts conditions the prediction.
         guidance: w of classifier-free guidance; None for the plain conditional prediction.
         adapter: name of the adapter to predict with; None for the frozen prior.
-        t: timesteps [B]; None for the step's.
+        t: timesteps [R]; None for the step's.
     """
 
     noisy: Tensor
@@ -197,10 +203,10 @@ class DistillationMethod(EditMethod):
 
     @abstractmethod
     def gradient(self, step: Step, eps: dict[str, Tensor]) -> Tensor:
-        """The gradient on the latents [B, C, H, W], from the predictions asked for, by name."""
+        """The gradient on the latents [R, C, H, W], from the predictions asked for, by name."""
 
     def weight(self, draw: Draw) -> Tensor | float:
-        """w(t) of a draw: 1, or [B, 1, 1, 1]."""
+        """w(t) of a draw: 1, or [R, 1, 1, 1]."""
         return 1.0 if self.params.weighting == "uniform" else draw.sigma.square()
 
     def edit(

@@ -6,8 +6,9 @@ from diffusers import DDPMScheduler
 
 from methods.piva import Piva
 from piva_bench.distillation.adapters import AdapterTrainer
-from piva_bench.distillation.noise import BatchNoise, noise, timestep, uniform
+from piva_bench.distillation.noise import noise, timestep, uniform
 from piva_bench.distillation.rule import AdapterSpec
+from tests.distillation.rows import rows_of, shown
 from tests.peft_reference import copy_weights, flat, parameters, peft_unet
 from tests.tiny_sd import make_tasks
 
@@ -20,17 +21,8 @@ def scheduler(tiny_sd):
     return DDPMScheduler.from_pretrained(tiny_sd / "scheduler")
 
 
-def embeddings(denoiser, tasks):
-    return {
-        "source": denoiser.encode_prompts([task.source_prompt for task in tasks]),
-        "target": denoiser.encode_prompts([task.target_prompt for task in tasks]),
-        "null": denoiser.encode_prompts([""] * len(tasks)),
-    }
-
-
-def trainer(denoiser, tasks, specs=SPECS):
-    draws = BatchNoise(0, [task.sample_id for task in tasks], "cpu")
-    return AdapterTrainer(specs, PARAMS, denoiser, draws, embeddings(denoiser, tasks))
+def trainer(denoiser, tasks, specs=SPECS, views=1):
+    return AdapterTrainer(specs, PARAMS, denoiser, shown(tasks, views), 0)
 
 
 class OneAtATime:
@@ -84,8 +76,9 @@ def test_training_equals_pefts_adapters_one_at_a_time(denoiser, tiny_sd, schedul
     start = {name: weights.detach().clone() for name, weights in ours.weights.items()}
     generator = torch.Generator().manual_seed(0)
     data = {name: torch.randn(3, 4, 8, 8, generator=generator) for name in ("source", "edit")}
+    rows = rows_of(denoiser, tasks, **data)
     for step in range(3):
-        losses = ours.train(step, data, SPECS, "step0")
+        losses = ours.train(step, rows, SPECS, "step0")
         for row, (task, single) in enumerate(zip(tasks, alone, strict=True)):
             psi = single.train("psi", data["source"][row : row + 1], task.source_prompt, step)
             phi = single.train("phi", data["edit"][row : row + 1], task.target_prompt, step)
@@ -99,13 +92,47 @@ def test_training_equals_pefts_adapters_one_at_a_time(denoiser, tiny_sd, schedul
             assert (difference > 1e-3).float().mean() < 1e-3
 
 
+def test_an_adapter_learns_from_all_views_of_its_sample(denoiser, tiny_sd):
+    """Gradient and loss of each sample are the mean of what peft's adapter gets from each view by itself."""
+    tasks, views = make_tasks(2), 3
+    ours = trainer(denoiser, tasks, SPECS[1:], views)
+    ours.weights["phi"].data += 0.05 * torch.randn_like(ours.weights["phi"])
+    rows = rows_of(denoiser, tasks, torch.randn(6, 4, 8, 8), torch.randn(6, 4, 8, 8), views)
+    lesson = ours.lesson(5, rows, SPECS[1], "step0")
+    model = peft_unet(tiny_sd, denoiser.lora, PARAMS.lora_rank, ["phi"])
+    expected, losses = [], []
+    for sample in range(2):
+        copy_weights(model, denoiser.lora, "phi", ours.weights["phi"][sample])
+        factors = [weight for pair in parameters(model, denoiser.lora, "phi") for weight in pair]
+        total = 0.0
+        for row in range(views * sample, views * (sample + 1)):
+            given = lesson.noisy[row : row + 1], lesson.t[row : row + 1]
+            predicted = model(*given, encoder_hidden_states=lesson.embeds[row : row + 1]).sample
+            total = total + torch.nn.functional.mse_loss(predicted, lesson.noise[row : row + 1]) / views
+        losses.append(total.item())
+        gradients = torch.autograd.grad(total, factors)
+        expected.append(flat(list(zip(gradients[::2], gradients[1::2], strict=True))))
+    learnt = ours.learn(ours.forward(SPECS[1:], [lesson]))
+    assert learnt[0].tolist() == pytest.approx(losses, rel=1e-4)
+    torch.testing.assert_close(ours.weights["phi"].grad, torch.stack(expected), atol=1e-6, rtol=1e-3)
+
+
+def test_every_view_has_noise_and_a_timestep_of_its_own(denoiser):
+    tasks = make_tasks(2)
+    rows = rows_of(denoiser, tasks, torch.randn(6, 4, 8, 8), torch.randn(6, 4, 8, 8), views=3)
+    lesson = trainer(denoiser, tasks, views=3).lesson(0, rows, SPECS[0], "step0")
+    assert len(lesson.t.unique()) == 6
+    what = "adapter/psi/step0"
+    assert torch.equal(lesson.noise[4], noise(0, "sample-1/view1", 0, f"{what}/noise", (4, 8, 8)))
+
+
 def test_frozen_adapters_stay_as_they_are(denoiser):
     tasks = make_tasks(2)
     ours = trainer(denoiser, tasks)
-    data = {name: torch.randn(2, 4, 8, 8) for name in ("source", "edit")}
-    ours.train(0, data, SPECS, "step0")
+    rows = rows_of(denoiser, tasks, torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8))
+    ours.train(0, rows, SPECS, "step0")
     psi, phi = (ours.weights[name].detach().clone() for name in ("psi", "phi"))
-    ours.train(1, data, SPECS[1:], "step0")
+    ours.train(1, rows, SPECS[1:], "step0")
     assert torch.equal(ours.weights["psi"], psi)
     assert not torch.equal(ours.weights["phi"], phi)
 
@@ -122,7 +149,8 @@ def test_adapters_learn_their_picture(denoiser):
     (task,) = make_tasks(1)
     ours = trainer(denoiser, [task], SPECS[:1])
     source = torch.randn(1, 4, 8, 8)
-    losses = [float(ours.train(step, {"source": source}, SPECS[:1], "step0")) for step in range(120)]
+    rows = rows_of(denoiser, [task], source, source)
+    losses = [float(ours.train(step, rows, SPECS[:1], "step0")) for step in range(120)]
     assert sum(losses[-30:]) < 0.9 * sum(losses[:30])
 
 

@@ -3,30 +3,26 @@ import torch
 
 from methods.piva import Piva
 from piva_bench.distillation.adapters import AdapterTrainer
-from piva_bench.distillation.noise import BatchNoise
 from piva_bench.distillation.rule import AdapterSpec, Query
 from piva_bench.distillation.scores import Scorer
+from tests.distillation.rows import rows_of, shown
+from tests.tiny_sd import make_tasks
 
 SPECS = (AdapterSpec("psi", "source", "source"), AdapterSpec("phi", "edit", "target"))
 BATCH = 2
 
 
 @pytest.fixture
-def embeds(denoiser):
-    return {
-        "source": denoiser.encode_prompts(["a red cup", "a boat"]),
-        "target": denoiser.encode_prompts(["a blue cup", "a ship"]),
-        "null": denoiser.encode_prompts(["", ""]),
-    }
+def rows(denoiser):
+    return rows_of(denoiser, make_tasks(BATCH), torch.zeros(BATCH, 4, 8, 8), torch.zeros(BATCH, 4, 8, 8))
 
 
 @pytest.fixture
-def scorer(denoiser, embeds):
-    draws = BatchNoise(0, ["a", "b"], "cpu")
-    adapters = AdapterTrainer(SPECS, Piva.Params(), denoiser, draws, embeds)
+def scorer(denoiser):
+    adapters = AdapterTrainer(SPECS, Piva.Params(), denoiser, shown(make_tasks(BATCH)), 0)
     for weights in adapters.weights.values():  # adapters that do something
         weights.data += 0.1 * torch.randn_like(weights)
-    return Scorer(denoiser, embeds, adapters)
+    return Scorer(denoiser, adapters)
 
 
 @pytest.fixture
@@ -35,13 +31,13 @@ def noisy():
     return torch.randn(BATCH, 4, 8, 8), torch.tensor([30, 800])
 
 
-def direct(scorer, noisy, t, prompt, adapter=None):
-    lora = scorer.adapters.rows([adapter]) if adapter else None
-    return scorer.denoiser.predict_noise(noisy, t, scorer.embeds[prompt], lora)
+def direct(scorer, rows, noisy, t, prompt, adapter=None):
+    active = scorer.adapters.active([adapter]) if adapter else ()
+    return scorer.denoiser.predict_noise(noisy, t, rows.embeds[prompt], *active)
 
 
 @torch.no_grad()
-def test_every_kind_of_query_in_one_call(scorer, noisy):
+def test_every_kind_of_query_in_one_call(scorer, rows, noisy):
     x, t = noisy
     other, other_t = torch.randn_like(x), torch.tensor([5, 6])
     queries = {
@@ -54,13 +50,13 @@ def test_every_kind_of_query_in_one_call(scorer, noisy):
         "elsewhere": Query(other, "source", 2.0, "psi", other_t),
     }
     with torch.inference_mode():
-        eps, _ = scorer(queries, t)
-    null, target = direct(scorer, x, t, "null"), direct(scorer, x, t, "target")
-    psi_null = direct(scorer, other, other_t, "null", "psi")
-    psi = direct(scorer, other, other_t, "source", "psi")
+        eps, _ = scorer(queries, t, rows)
+    null, target = direct(scorer, rows, x, t, "null"), direct(scorer, rows, x, t, "target")
+    psi_null = direct(scorer, rows, other, other_t, "null", "psi")
+    psi = direct(scorer, rows, other, other_t, "source", "psi")
     expected = {
-        "edit": direct(scorer, x, t, "target", "phi"),
-        "plain": direct(scorer, x, t, "source"),
+        "edit": direct(scorer, rows, x, t, "target", "phi"),
+        "plain": direct(scorer, rows, x, t, "source"),
         "guided": null + 3 * (target - null),
         "unguided": target,
         "none": null,
@@ -70,10 +66,10 @@ def test_every_kind_of_query_in_one_call(scorer, noisy):
     assert list(eps) == list(queries)
     for name, value in expected.items():
         torch.testing.assert_close(eps[name], value, atol=1e-4, rtol=1e-4, msg=name)
-    assert (psi - direct(scorer, other, other_t, "source")).abs().max() > 1e-3
+    assert (psi - direct(scorer, rows, other, other_t, "source")).abs().max() > 1e-3
 
 
-def test_equal_rows_are_computed_once(scorer, noisy):
+def test_equal_rows_are_computed_once(scorer, rows, noisy):
     x, t = noisy
     queries = {
         "target": Query(x, "target", 7.5),
@@ -82,13 +78,13 @@ def test_equal_rows_are_computed_once(scorer, noisy):
         "plain": Query(x, "source"),
     }
     with torch.inference_mode():
-        _, rows = scorer(queries, t)
-    assert rows == 3  # null, target, source
+        _, computed = scorer(queries, t, rows)
+    assert computed == 3  # null, target, source
 
 
-def test_equal_values_at_other_timesteps_are_other_rows(scorer, noisy):
+def test_equal_values_at_other_timesteps_are_other_rows(scorer, rows, noisy):
     x, t = noisy
     with torch.inference_mode():
-        eps, rows = scorer({"a": Query(x, "source"), "b": Query(x, "source", t=t.flip(0))}, t)
-    assert rows == 2
+        eps, computed = scorer({"a": Query(x, "source"), "b": Query(x, "source", t=t.flip(0))}, t, rows)
+    assert computed == 2
     assert not torch.allclose(eps["a"], eps["b"])
