@@ -18,7 +18,7 @@ from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.studio.ema import WithAverage
 from piva_bench.studio.model_card import write_control_card
 from piva_bench.studio.shards import captions_of, held_out, load_depth, load_masks, load_shards
-from piva_bench.studio.timed_training import say, train_for
+from piva_bench.studio.timed_training import half_precision, say, train_for
 from piva_bench.studio.train_diffusion import draw_timesteps, encode_all, object_weights
 
 CONDITIONING = (16, 32, 96, 256)
@@ -166,7 +166,8 @@ def train(
             _save(model, out)
         rows = np.random.default_rng((seed, step)).choice(lessons.trainable, BATCH)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        return lessons.loss(net, rows, generator, CAPTION_DROPOUT)
+        with half_precision():
+            return lessons.loss(net, rows, generator, CAPTION_DROPOUT)
 
     steps, seconds = train_for(
         minutes,
