@@ -3,7 +3,12 @@
 In one process, with the same weights and samples, turn and turn about, so that what else the machine does hits both.
 On a CPU the ratios are of processor seconds, which other processes disturb least; wall seconds are printed, too.
 
+``bound`` is the ratio that an engine without any overhead would reach: the FLOPs of its steps at the speed of a large
+matrix product. Part ``rows`` shows how near to that speed the UNet comes with the rows of a call; ``options`` is the
+engine with half precision, another memory layout and compiled blocks against the engine without.
+
     python -m benchmarks.engine --samples 16 --steps 20 --repeats 3
+    python -m benchmarks.engine --only rows,options
     python -m benchmarks.engine --shape sd-1.5 --device cuda --dtype float16 --samples 8 --steps 10
 """
 
@@ -12,7 +17,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
@@ -25,8 +30,12 @@ from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.diffusion.kept import KeptRows
 from piva_bench.diffusion.random_model import random_denoiser
 from piva_bench.distillation.method import EditTask
-from piva_bench.profiles import EMBEDDED_MODEL, resolve_model
-from piva_bench.runs.profile import random_tasks
+from piva_bench.errors import UnknownName
+from piva_bench.profiles import EMBEDDED_MODEL, PROFILES, resolve_model
+from piva_bench.runs.plan import resolve_variants
+from piva_bench.runs.profile import matrix_speed, random_tasks, step_flops
+
+ROWS_OF_DDS = 4
 
 
 class Clock:
@@ -47,19 +56,133 @@ class Clock:
         return (wall if self.cuda else time.process_time() - cpu), wall
 
 
-def compare(
-    title: str, naive: Callable[[], Any], ours: Callable[[], Any], edits: int, clock: Clock, repeats: int
-) -> float:
-    """Times both in turn and prints a line; the median ratio naive / ours."""
-    times = [(clock(naive), clock(ours)) for _ in range(repeats)]
-    ratios = [a[0] / b[0] for a, b in times]
-    walls = [a[1] / b[1] for a, b in times]
-    each = [statistics.median(side[0] for side in sides) / edits for sides in zip(*times, strict=True)]
-    print(
-        f"{title:<34} {each[0]:9.3f} {each[1]:9.3f} s/edit   ratio {statistics.median(ratios):5.2f} "
-        f"({min(ratios):.2f} to {max(ratios):.2f})   by wall time {statistics.median(walls):5.2f}"
-    )
-    return statistics.median(ratios)
+@dataclass
+class Benchmark:
+    """The parts of the measurement, one method each.
+
+    Attributes:
+        load: loads the model at a precision.
+        denoiser: the model.
+        tasks: the edits, one batch of the engine.
+        steps: steps of an edit.
+        repeats: measurements of each.
+        weights: values of the sweep.
+    """
+
+    load: Callable[[torch.dtype], Denoiser]
+    denoiser: Denoiser
+    tasks: Sequence[EditTask]
+    steps: int
+    repeats: int
+    weights: Sequence[float]
+
+    def __post_init__(self) -> None:
+        self.clock = Clock(self.denoiser.device)
+        self.naive = Naive(self.denoiser, self.steps)
+        # Of a matrix product; for each second that the clock tells.
+        self.speed = matrix_speed(self.denoiser.device, self.denoiser.dtype)
+        self.speed /= 1 if self.clock.cuda else torch.get_num_threads()
+
+    def compare(
+        self, title: str, slow: Callable[[], Any], fast: Callable[[], Any], edits: int, flops: float = 0
+    ) -> None:
+        """Times both in turn and prints a line; with the FLOPs of an edit, also the bound of the ratio."""
+        times = [(self.clock(slow), self.clock(fast)) for _ in range(self.repeats)]
+        ratios = [a[0] / b[0] for a, b in times]
+        walls = [a[1] / b[1] for a, b in times]
+        each = [statistics.median(side[0] for side in sides) / edits for sides in zip(*times, strict=True)]
+        print(
+            f"{title:<34} {each[0]:9.3f} {each[1]:9.3f} s/edit   ratio {statistics.median(ratios):5.2f} "
+            f"({min(ratios):.2f} to {max(ratios):.2f})   by wall time {statistics.median(walls):5.2f}"
+            + (f"   bound {each[0] * self.speed / flops:5.2f}" if flops else ""),
+            flush=True,
+        )
+
+    def flops(self, method: str, **changes: Any) -> float:
+        """FLOPs of an edit's steps."""
+        (variant,) = resolve_variants([method], changes, PROFILES["embedded"])
+        return self.steps * sum(step_flops(variant, self.denoiser))
+
+    def rows(self) -> None:
+        """What a row costs in UNet calls of one row, of the loop's rows, and of the engine's, for DDS."""
+        model, each = self.denoiser, self.flops("dds") / (self.steps * ROWS_OF_DDS)
+        side = model.unet.config.sample_size
+        for count in (1, ROWS_OF_DDS, ROWS_OF_DDS * len(self.tasks)):
+            noisy = torch.randn(count, model.latent_channels, side, side, device=model.device)
+            t, embeds = torch.full((count,), 500), model.encode_prompts(["a red cup"] * count)
+            call = (noisy, t.to(model.device), embeds)
+            with torch.inference_mode():
+                seconds = [
+                    self.clock(lambda call=call: model.predict_noise(*call))[0]
+                    for _ in range(1 + self.repeats)
+                ]
+            speed = each * count / min(seconds[1:])
+            print(
+                f"{f'UNet, {count} rows a call':<34} {1e3 * each / speed:9.2f} ms/row "
+                f"{speed / 1e9:9.1f} GFLOP/s, {speed / self.speed:.0%} of a matrix product's"
+            )
+
+    def dds(self) -> None:
+        """DDS against the loop."""
+        rule = DDS(DDS.Params(steps=self.steps))
+        self._against_loop("DDS", self.naive.dds, rule, self.flops("dds"))
+
+    def piva(self) -> None:
+        """Piva against the loop."""
+        for title, changes in (("Piva", {}), ("Piva, fused training", {"fused_training": True})):
+            rule = Piva(Piva.Params(steps=self.steps, **changes))
+            self._against_loop(title, self.naive.piva, rule, self.flops("piva", **changes))
+
+    def _against_loop(
+        self, title: str, loop: Callable[[Sequence[EditTask]], Any], rule: DDS, flops: float
+    ) -> None:
+        def engine() -> None:
+            rule.edit(self.tasks, self.denoiser, 0)
+
+        self.compare(title, lambda: loop(self.tasks), engine, len(self.tasks), flops)
+
+    def sweep(self) -> None:
+        """A sweep against the loop for each value, and against the engine for each value."""
+        edits = len(self.tasks) * len(self.weights)
+
+        def loop() -> None:
+            for weight in self.weights:
+                self.naive.piva(self.tasks, weight)
+
+        def engine(share: bool) -> Callable[[], int]:
+            return lambda: sweep(self.denoiser, self.tasks, self.weights, self.steps, share)
+
+        few = [sweep(self.denoiser, self.tasks[:1], self.weights, 1, share) for share in (True, False)]
+        print(f"sweep: {few[0] / few[1]:.0%} of the UNet rows of runs that share nothing")
+        self.compare("sweep, loop against sharing", loop, engine(share=True), edits)
+        self.compare("sweep, engine without sharing", engine(share=False), engine(share=True), edits)
+
+    def options(self) -> None:
+        """What half precision, memory layout and compilation gain over the engine in single precision."""
+        plain = self.load(torch.float32)
+        choices: dict[str, tuple[torch.dtype, dict[str, bool]]] = {
+            "bfloat16": (torch.bfloat16, {}),
+            "channels last": (torch.float32, {"channels_last": True}),
+            "compiled blocks": (torch.float32, {"compile": True}),
+        }
+        for title, (dtype, changes) in choices.items():
+            other = self.load(dtype)
+            other.tune(**changes)
+            for name, rule in (
+                ("DDS", DDS(DDS.Params(steps=self.steps))),
+                ("Piva", Piva(Piva.Params(steps=self.steps))),
+            ):
+
+                def edit(model: Denoiser, rule: DDS = rule) -> None:
+                    rule.edit(self.tasks, model, 0)
+
+                edit(other)  # compiles
+                self.compare(
+                    f"{name}, {title}", lambda: edit(plain), lambda: edit(other), len(self.tasks)  # noqa: B023 (called here)
+                )  # fmt: skip
+
+
+PARTS = ("rows", "dds", "piva", "sweep", "options")
 
 
 def sweep(
@@ -85,60 +208,36 @@ def main(
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     threads: Annotated[int | None, typer.Option(help="Torch threads.", show_default="torch's")] = None,
-    only: Annotated[str, typer.Option(help="Parts to run.")] = "dds,piva,sweep",
+    only: Annotated[str, typer.Option(help=f"Parts to run: {', '.join(PARTS)}.")] = "rows,dds,piva,sweep",
 ) -> None:
     """Print how many times faster the engine is, with the spread over repeats."""
     if threads:
         torch.set_num_threads(threads)
-    precision = getattr(torch, dtype)
-    denoiser = (
-        random_denoiser(shape, device, precision)
-        if shape
-        else Denoiser.from_pretrained(Path(resolve_model(model)), device, precision)
-    )
-    tasks, clock, naive = random_tasks(denoiser, samples), Clock(denoiser.device), Naive(denoiser, steps)
-    values, parts = [float(value) for value in weights.split(",")], only.split(",")
+
+    def load(precision: torch.dtype) -> Denoiser:
+        if shape:
+            return random_denoiser(shape, device, precision)
+        return Denoiser.from_pretrained(resolve_model(model), device, precision)
+
+    parts = only.split(",")
+    for part in parts:
+        if part not in PARTS:
+            raise UnknownName("part", part, PARTS)
+    denoiser = load(getattr(torch, dtype))
+    tasks = random_tasks(denoiser, samples)
+    bench = Benchmark(load, denoiser, tasks, steps, repeats, [float(value) for value in weights.split(",")])
     print(
         f"{denoiser.path.name}, {samples} pictures of {denoiser.resolution} px, {steps} steps, {dtype}, "
         f"{torch.get_num_threads()} threads, "
-        f"{torch.cuda.get_device_name() if clock.cuda else 'processor seconds'}\n"
-        f"{'':<34} {'loop':>9} {'engine':>9}"
+        f"{torch.cuda.get_device_name() if bench.clock.cuda else 'processor seconds'}; "
+        f"a matrix product runs at {bench.speed / 1e9:.0f} GFLOP/s\n"
+        f"{'':<34} {'loop':>9} {'engine':>9}",
+        flush=True,
     )
     Naive(denoiser, 1).piva(tasks[:1])  # warms both up
     Piva(Piva.Params(steps=1)).edit(tasks, denoiser, 0)
-    if "dds" in parts:
-        dds = DDS(DDS.Params(steps=steps))
-        compare(
-            "DDS", lambda: naive.dds(tasks), lambda: dds.edit(tasks, denoiser, 0), samples, clock, repeats
-        )
-    if "piva" in parts:
-        for title, changes in (("Piva", {}), ("Piva, fused training", {"fused_training": True})):
-            rule = Piva(Piva.Params(steps=steps, **changes))
-            compare(
-                title, lambda: naive.piva(tasks), lambda rule=rule: rule.edit(tasks, denoiser, 0), samples, clock,
-                repeats,
-            )  # fmt: skip
-    if "sweep" in parts:
-        edits = samples * len(values)
-
-        def one_by_one() -> None:
-            for value in values:
-                naive.piva(tasks, value)
-
-        shared = sweep(denoiser, tasks[:1], values, 1, share=True) / sweep(
-            denoiser, tasks[:1], values, 1, share=False
-        )
-        print(f"sweep over {weights}: {shared:.0%} of the UNet rows of runs that share nothing")
-        compare(
-            "sweep, loop against sharing", one_by_one, lambda: sweep(denoiser, tasks, values, steps, share=True),
-            edits, clock, repeats,
-        )  # fmt: skip
-        compare(
-            "sweep, engine without sharing",
-            lambda: sweep(denoiser, tasks, values, steps, share=False),
-            lambda: sweep(denoiser, tasks, values, steps, share=True),
-            edits, clock, repeats,
-        )  # fmt: skip
+    for part in parts:
+        getattr(bench, part)()
 
 
 if __name__ == "__main__":

@@ -31,9 +31,11 @@ def test_the_naive_loops_edit_as_the_engine_does(tiny_sd, monkeypatch):
 def test_the_script_prints_ratios(tiny_sd, capsys):
     engine.main(
         model=str(tiny_sd), shape=None, samples=2, steps=1, repeats=1, weights="0,0.4,0.8", device="cpu",
-        dtype="float32", threads=None, only="dds,piva,sweep",
+        dtype="float32", threads=None, only="rows,dds,piva,sweep",
     )  # fmt: skip
     out = capsys.readouterr().out
     assert out.count("ratio") == 5
+    assert out.count("bound") == 3
+    assert "8 rows a call" in out
     # 4 + 8 + 8 rows, of which the source's two are shared twice and psi's training once.
     assert f"{15 / 20:.0%} of the UNet rows" in out

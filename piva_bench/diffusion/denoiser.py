@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from piva_bench import heap
 from piva_bench.diffusion.checkpoint import fingerprint, load_parts
 from piva_bench.diffusion.controlnet import ControlRows, DepthControl
 from piva_bench.diffusion.kept import KeptRows
@@ -53,6 +54,8 @@ class Denoiser:
         for network in (unet, vae, text_encoder):
             network.eval().requires_grad_(False)
         self.device: torch.device = unet.device
+        if self.device.type == "cpu":
+            heap.keep_freed_memory()
         self.dtype: torch.dtype = unet.dtype
         self.prediction_type, self.path = prediction_type, path
         abar = alphas_cumprod.double()

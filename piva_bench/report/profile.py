@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from piva_bench.runs.profile import Cost
 
 NOTE = (
-    "Per step of one edit; peak MB is of the whole batch (on a CPU: of the process so far). The floor is the step's "
+    "Per step of one edit; peak MB is of the whole batch (on a CPU: of the process). The floor is the step's "
     "FLOPs at the speed of a large matrix product; harness is all that is neither UNet nor adapters' training."
 )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from piva_bench import heap
 from piva_bench.runs.pictures import make_task
 from piva_bench.runs.plan import Unit
 
@@ -34,6 +35,7 @@ class PeakMemory:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         else:
+            heap.release_freed_memory()
             # 5 sets VmHWM back to the memory in use now; proc(5).
             with suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")

@@ -44,7 +44,7 @@ class Cost:
         seconds: all of it.
         model_seconds: predicting noise for the rule.
         adapter_seconds: training the adapters.
-        peak_memory_mb: of the GPU in this run, or of the process so far.
+        peak_memory_mb: of the GPU, or of the process.
         floor_seconds: the FLOPs that cannot be avoided at the speed of a large matrix product.
     """
 
@@ -89,14 +89,14 @@ def profile(
     Args:
         variants: labels and methods.
         denoiser: the model.
-        batch_sizes: from small to large, because a process' peak memory never falls.
+        batch_sizes: edits at once.
         steps: steps that are timed.
     """
     speed = matrix_speed(denoiser.device, denoiser.dtype)
     for label, variant in variants:
         if "steps" not in type(variant.params).model_fields:
             continue
-        forward, backward = _flops(variant, denoiser)
+        forward, backward = step_flops(variant, denoiser)
         for batch_size in batch_sizes:
             yield _cost(label, variant, denoiser, batch_size, steps, (forward, backward), speed)
 
@@ -151,7 +151,7 @@ def _edit(
     return outcome.unet_evaluations, outcome.training_evaluations
 
 
-def _flops(variant: Variant, denoiser: Denoiser) -> tuple[float, float]:
+def step_flops(variant: Variant, denoiser: Denoiser) -> tuple[float, float]:
     """Forward and backward FLOPs of a step of one edit."""
     tasks = random_tasks(denoiser, 1)
     marks: list[tuple[int, int]] = []
@@ -223,12 +223,17 @@ def _now(device: torch.device) -> float:
 
 
 def matrix_speed(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOPs a second of a large matrix product: what a network cannot exceed, and small layers do not reach."""
+    """FLOPs a second of a large matrix product: what a network cannot exceed, and small layers do not reach.
+
+    On a CPU by the processor time of its threads, which other processes disturb less than the wall's.
+    """
+    threads = torch.get_num_threads()
     side = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     seconds = []
     for _ in range(6):
-        start = _now(device)
+        start, before = _now(device), time.process_time()
         a @ b
-        seconds.append(_now(device) - start)
+        busy = (time.process_time() - before) / threads
+        seconds.append(_now(device) - start if device.type == "cuda" else busy)
     return 2 * side**3 / min(seconds)
