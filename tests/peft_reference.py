@@ -10,9 +10,13 @@ from piva_bench.diffusion.lora import AttentionLora
 
 def peft_unet(folder, lora: AttentionLora, rank: int, names: list[str]) -> PeftModel:
     """A second copy of the UNet with named peft adapters on the layers ``lora`` adapts."""
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet").eval()
+    return peft_model(UNet2DConditionModel.from_pretrained(folder / "unet"), lora, rank, names)
+
+
+def peft_model(network, lora: AttentionLora, rank: int, names: list[str]) -> PeftModel:
+    """A network with named peft adapters on the layers ``lora`` adapts."""
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=lora.names)
-    model = get_peft_model(unet, config, adapter_name=names[0])
+    model = get_peft_model(network.eval(), config, adapter_name=names[0])
     for name in names[1:]:
         model.add_adapter(name, config)
     return model.eval()
@@ -31,8 +35,8 @@ def copy_weights(model: PeftModel, lora: AttentionLora, adapter: str, weights: T
     """Gives a peft adapter the weights [P] of one of ours."""
     rows = lora.rows(weights[None])
     for (a, b), (our_a, our_b) in zip(parameters(model, lora, adapter), rows.factors, strict=True):
-        a.copy_(our_a[0])
-        b.copy_(our_b[0])
+        a.copy_(our_a[0].view_as(a))
+        b.copy_(our_b[0].view_as(b))
 
 
 def flat(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:

@@ -48,7 +48,7 @@ class DepthControl:
         path: the folder it came from; identifies it.
 
     Attributes:
-        lora: the adapters, on its attention.
+        lora: the adapters, on its attention and on the convolutions through which it speaks to the UNet.
     """
 
     def __init__(self, net: Any, path: Path) -> None:

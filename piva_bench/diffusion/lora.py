@@ -2,7 +2,7 @@
 
 Each edit of a batch has its own adapters. The weights of R adapters are the rows of one tensor, so that one
 optimiser step and one batched product per layer serve all of them; ``AttentionLora`` adds their deltas to the
-attention projections of a UNet while it runs.
+attention projections of a UNet while it runs, or to those of a ControlNet and what it hands to the UNet.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """Projections that get an adapter: q, k, v and out of every self and cross attention, as in VSD."""
+CONTROL_TARGETS = ("controlnet_down_blocks.", "controlnet_mid_block")
+"""And of a ControlNet the 1 x 1 convolutions through which it speaks: they alone reach all that it says."""
 
 
 @dataclass(frozen=True)
@@ -35,25 +37,29 @@ class LoraRows:
 
 
 class AttentionLora:
-    """Forward hooks on a UNet's attention projections that add the deltas of the active ``LoraRows``.
+    """Forward hooks on a network's attention projections that add the deltas of the active ``LoraRows``.
 
-    Without active rows the UNet's output is its own, bit for bit. The weights of R adapters of rank r are a
+    Without active rows the network's output is its own, bit for bit. The weights of R adapters of rank r are a
     tensor [R, r * (sum of in + sum of out)]: all A factors [r, in], then all B factors [out, r], layer by
     layer. The scale (peft's alpha / rank) is 1.
 
     Attributes:
         names: the adapted layers.
         layers: their (in, out) features.
+
+    Args:
+        network: diffusers' UNet2DConditionModel or ControlNetModel.
     """
 
-    def __init__(self, unet: nn.Module) -> None:
+    def __init__(self, network: nn.Module) -> None:
         modules = [
             (name, module)
-            for name, module in unet.named_modules()
-            if isinstance(module, nn.Linear) and name.endswith(TARGETS)
+            for name, module in network.named_modules()
+            if (isinstance(module, nn.Linear) and name.endswith(TARGETS))
+            or (isinstance(module, nn.Conv2d) and name.startswith(CONTROL_TARGETS))
         ]
         self.names = [name for name, _ in modules]
-        self.layers = [(module.in_features, module.out_features) for _, module in modules]
+        self.layers = [(module.weight.shape[1], module.weight.shape[0]) for _, module in modules]
         self._rows: LoraRows | None = None
         for index, (_, module) in enumerate(modules):
             module.register_forward_hook(self._hook(index))
@@ -90,7 +96,7 @@ class AttentionLora:
 
     @contextmanager
     def active(self, rows: LoraRows | None) -> Iterator[None]:
-        """Within the block the UNet runs with these adapters."""
+        """Within the block the network runs with these adapters."""
         self._rows = rows
         try:
             yield
@@ -118,7 +124,10 @@ class AttentionLora:
 
 
 def _with_delta(output: Tensor, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """``output + B A x`` for each row; the adapters stay in float32 whatever the UNet's precision is."""
+    """``output + B A x`` for each row; the adapters stay in float32 whatever the network's precision is."""
+    if x.ndim == 4:
+        image = _with_delta(output.flatten(2).transpose(1, 2), x.flatten(2).transpose(1, 2), a, b)
+        return image.transpose(1, 2).reshape(output.shape)
     # The rows that share an adapter are one matrix to it.
     low = torch.bmm(x.reshape(len(a), -1, a.shape[2]).to(a.dtype), a.transpose(1, 2))
     if output.dtype == a.dtype:

@@ -13,6 +13,7 @@ from piva_bench.diffusion.controlnet import ControlRows, DepthControl, depth_pic
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.errors import ModelError
 from piva_bench.studio.train_controlnet import control_for
+from tests.peft_reference import copy_weights, peft_model
 from tests.tiny_sd import make_tiny_sd
 
 RANK = 2
@@ -133,6 +134,26 @@ def test_rows_are_those_of_a_batch_of_one_and_each_depth_counts(denoiser, contro
             rows = ControlRows(depth[only].flip(-1), control.lora.rows(weights[only]))
             mirrored = predict(denoiser.unet, control, single, rows)
             assert (mirrored - alone).abs().max() > 1e-4
+
+
+def test_each_row_s_adapter_is_pefts_on_attention_and_on_the_convolutions_it_speaks_through(
+    control, folder, inputs, depth
+):
+    assert sum(name.startswith("controlnet_") for name in control.lora.names) == 5
+    weights = adapters(control, 4)
+    model = peft_model(ControlNetModel.from_pretrained(folder), control.lora, RANK, ["one"])
+    noisy, t, embeds = inputs
+    with torch.no_grad():
+        ours, middle = control.residuals(*inputs, ControlRows(depth, control.lora.rows(weights)))
+        for row in range(4):
+            copy_weights(model, control.lora, "one", weights[row])
+            only = slice(row, row + 1)
+            theirs, their_middle = model(
+                noisy[only], t[only], encoder_hidden_states=embeds[only],
+                controlnet_cond=depth_picture(depth[only]), return_dict=False,
+            )  # fmt: skip
+            for one, other in zip((*ours, middle), (*theirs, their_middle), strict=True):
+                torch.testing.assert_close(one[only], other, atol=1e-5, rtol=1e-5)
 
 
 def test_new_adapters_change_nothing(denoiser, control, inputs, depth):
