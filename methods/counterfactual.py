@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from piva_bench.distillation.method import EditMethod, EditOutcome, EditTask, MethodCard, OnStep
+from piva_bench.distillation.method import (
+    EditMethod,
+    EditOutcome,
+    EditTask,
+    MethodCard,
+    OnStep,
+    SceneOutcome,
+    SceneTask,
+)
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
@@ -30,5 +38,17 @@ class Counterfactual(EditMethod):
         reason = "the dataset has no counterfactual picture of this sample"
         return [
             EditOutcome(task.sample_id, task.reference, reason=reason if task.reference is None else None)
+            for task in batch
+        ]
+
+    def edit_scenes(
+        self, batch: Sequence[SceneTask], denoiser: Denoiser, seed: int, on_step: OnStep | None = None
+    ) -> list[SceneOutcome]:
+        """See ``EditMethod.edit_scenes``."""
+        reason = "the dataset has no counterfactual of this scene"
+        return [
+            SceneOutcome(
+                task.sample_id, reason=reason if task.reference is None else None, views=task.reference
+            )
             for task in batch
         ]

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from piva_bench.distillation.method import EditMethod, EditOutcome, EditTask, MethodCard, OnStep
+from piva_bench.distillation.method import (
+    EditMethod,
+    EditOutcome,
+    EditTask,
+    MethodCard,
+    OnStep,
+    SceneOutcome,
+    SceneTask,
+)
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
@@ -28,3 +36,12 @@ class Identity(EditMethod):
     ) -> list[EditOutcome]:
         """See ``EditMethod.edit``."""
         return [EditOutcome(task.sample_id, task.source) for task in batch]
+
+    def edit_scenes(
+        self, batch: Sequence[SceneTask], denoiser: Denoiser, seed: int, on_step: OnStep | None = None
+    ) -> list[SceneOutcome]:
+        """See ``EditMethod.edit_scenes``."""
+        return [
+            SceneOutcome(task.sample_id, views=task.field.render_views(task.turntable), field=task.field)
+            for task in batch
+        ]

@@ -12,10 +12,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from piva_bench.errors import UserError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from piva_bench.diffusion.denoiser import Denoiser
+    from piva_bench.distillation.scene_params import FieldEditParams
+    from piva_bench.scene.cameras import Cameras
+    from piva_bench.scene.field import RadianceField
+    from piva_bench.scene.views import PosedViews
 
 Source = Literal["paper", "official code", "seed", "assumed"]
 """Where a default comes from: paper, official code, a summary of the paper, or our choice."""
@@ -80,12 +86,46 @@ class EditTask:
 
 
 @dataclass(frozen=True)
+class SceneTask:
+    """One edit of a scene to make.
+
+    Attributes:
+        sample_id: name of the sample; see ``EditTask``.
+        field: the source, a fitted radiance field. Not to be changed: edits of one object share it.
+        cameras: N views that the edit may look at.
+        backgrounds: what is behind the field in these views, [N, 3, H, W] or one for all [1, 3, H, W], in [0, 1].
+        turntable: the views that the edit is judged by.
+        source_prompt: caption of the scene.
+        target_prompt: caption of the wanted scene.
+        params: how the field follows.
+        side_prompts: source and target prompt by the side that is seen (front, side, back), where there are any.
+        reference: the true edit's views from ``turntable``; only given to methods of kind "reference".
+    """
+
+    sample_id: str
+    field: RadianceField
+    cameras: Cameras
+    backgrounds: Tensor
+    turntable: Cameras
+    source_prompt: str
+    target_prompt: str
+    params: FieldEditParams
+    side_prompts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    reference: PosedViews | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the views an edit looks at."""
+        return self.cameras.width, self.cameras.height
+
+
+@dataclass(frozen=True)
 class EditOutcome:
     """What became of one edit.
 
     Attributes:
         sample_id: the task's.
-        image: edited picture [3, H, W] in [-1, 1], float32 on the CPU; None if the edit failed.
+        image: edited picture [3, H, W] in [-1, 1], float32 on the CPU; None if the edit failed, or of a scene.
         reason: why it failed, in one line; None if it did not.
         unet_evaluations: UNet rows computed for this edit, those of adapter training included.
         seconds: the batch's wall time divided by its number of edits.
@@ -94,12 +134,25 @@ class EditOutcome:
     """
 
     sample_id: str
-    image: Tensor | None
+    image: Tensor | None = None
     reason: str | None = None
     unet_evaluations: int = 0
     seconds: float = 0.0
     trace: dict[str, list[float]] = field(default_factory=dict)
     training_evaluations: int = 0
+
+
+@dataclass(frozen=True)
+class SceneOutcome(EditOutcome):
+    """What became of one edit of a scene.
+
+    Attributes:
+        views: the edit from the task's turntable; None if it failed.
+        field: the edited field on the CPU; None if it failed or the method edits no field.
+    """
+
+    views: PosedViews | None = None
+    field: RadianceField | None = None
 
 
 class EditMethod(ABC):
@@ -131,3 +184,20 @@ class EditMethod(ABC):
                 one
                 picture alone is that outcome's ``reason`` instead.
         """
+
+    def edit_scenes(
+        self, batch: Sequence[SceneTask], denoiser: Denoiser, seed: int, on_step: OnStep | None = None
+    ) -> list[SceneOutcome]:
+        """Edits a batch of scenes; outcomes come in the order of the tasks.
+
+        Raises:
+            UserError: the method edits pictures alone (as all do that do not override this), or see ``edit``.
+        """
+        raise UserError(
+            f"{self.card.name} edits pictures, not 3D scenes: choose a distillation method, identity or counterfactual."
+        )
+
+    @classmethod
+    def edits_scenes(cls) -> bool:
+        """Whether ``edit_scenes`` does anything."""
+        return cls.edit_scenes is not EditMethod.edit_scenes

@@ -44,17 +44,19 @@ class Observation:
 
 
 class Parameterization(Protocol):
-    """What is optimised for a batch of edits.
+    """What is optimised for a batch of edits."""
 
-    Attributes:
-        sample_ids: of the samples.
-        views: rows of each sample in every step.
-        still: whether every step shows the same source (one observation serves them all).
-    """
+    @property
+    def sample_ids(self) -> tuple[str, ...]:
+        """Of the samples."""
 
-    sample_ids: tuple[str, ...]
-    views: int
-    still: bool
+    @property
+    def views(self) -> int:
+        """Rows of each sample in every step."""
+
+    @property
+    def still(self) -> bool:
+        """Whether every step shows the same source (one observation serves them all)."""
 
     def observe(self, index: int) -> Observation:
         """What step ``index`` looks at."""

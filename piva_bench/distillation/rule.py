@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import model_validator
 
-from piva_bench.distillation.method import EditMethod, EditOutcome, EditTask, MethodParams, OnStep, parameter
+from piva_bench.distillation.method import (
+    EditMethod,
+    EditOutcome,
+    EditTask,
+    MethodParams,
+    OnStep,
+    SceneOutcome,
+    SceneTask,
+    parameter,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -216,3 +225,11 @@ class DistillationMethod(EditMethod):
         from piva_bench.distillation.engine import distill
 
         return distill(self, batch, denoiser, seed, on_step)
+
+    def edit_scenes(
+        self, batch: Sequence[SceneTask], denoiser: Denoiser, seed: int, on_step: OnStep | None = None
+    ) -> list[SceneOutcome]:
+        """See ``EditMethod.edit_scenes``."""
+        from piva_bench.distillation.field_edit import distill_scenes
+
+        return distill_scenes(self, batch, denoiser, seed, on_step)

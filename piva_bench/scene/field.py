@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -123,7 +123,7 @@ class RadianceField(nn.Module):
     @torch.no_grad()
     def set_open(self, mask: Tensor, dilate: int = 1) -> None:
         """Where density may be: ``mask`` [Z, Y, X] grown by some voxels. The rest is emptied and never looked at."""
-        grown = _grow(mask, dilate)
+        grown = grow(mask, dilate)
         self.raw[0, 0][self.open & ~grown] = EMPTY
         self.open.copy_(grown)
 
@@ -226,13 +226,17 @@ class RadianceField(nn.Module):
     def save(self, path: Path) -> None:
         """Writes the field as safetensors: raw values in fp16, open nodes, box and step."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The file that ``save`` writes."""
         tensors = {
             "raw": self.raw.detach().half().cpu().contiguous(),
             "open": self.open.cpu(),
             "box": torch.tensor(self.grid.box, dtype=torch.float64),
             "sampling": torch.tensor([self.grid.resolution, self.step], dtype=torch.float64),
         }
-        save_file(tensors, path, metadata={"format": FORMAT})
+        return save(tensors, metadata={"format": FORMAT})
 
     @classmethod
     def load(cls, path: Path) -> RadianceField:
@@ -272,7 +276,8 @@ def camera_rays(cameras: Cameras, device: torch.device | str = "cpu") -> Rays:
     return Rays(origins.reshape(-1, 3), directions.reshape(-1, 3))
 
 
-def _grow(mask: Tensor, voxels: int) -> Tensor:
+def grow(mask: Tensor, voxels: int) -> Tensor:
+    """A mask [Z, Y, X] and all nodes within so many voxels of it along each axis."""
     grown = mask[None, None].float()
     for _ in range(voxels):
         grown = F.max_pool3d(grown, 3, stride=1, padding=1)

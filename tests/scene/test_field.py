@@ -8,7 +8,6 @@ from piva_bench.errors import DataError
 from piva_bench.scene.cameras import RIG
 from piva_bench.scene.field import EMPTY, Grid, RadianceField, camera_rays
 from piva_bench.scene.fit import FitParams, fit_field, silhouette_hull
-from piva_bench.scene.parameterization import FieldEdit, FieldEditParams
 from piva_bench.scene.regularisers import (
     colour_variation,
     density_variation,
@@ -229,94 +228,3 @@ def test_regularisers_are_zero_without_their_fault_and_positive_with_it():
     assert min(colour_variation(rough), density_variation(rough)) > 1e-4
     allowed = rough.nodes().norm(dim=-1) < 0.8
     assert outside(rough, allowed) < 1e-3 < outside(rough, ~allowed)
-
-
-def encode(pictures):
-    """A stand-in for an encoder: linear, a quarter of the size, four channels."""
-    mix = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0.3, 0.3, 0.3]])
-    small = torch.nn.functional.avg_pool2d(pictures, 4)
-    return torch.einsum("cd,vdhw->vchw", mix, small)
-
-
-def test_an_edit_follows_a_gradient_of_its_latents_and_leaves_the_source_alone():
-    source, cameras = ball(), RIG.turntable(6, 16)
-    kept = source.raw.detach().clone()
-    edit = FieldEdit(source, cameras, encode, FieldEditParams(learning_rate=0.2, views=2), seed=1)
-    with torch.inference_mode():
-        for step in range(30):
-            seen = edit.observe(step)
-            assert seen.latents.shape == seen.source_latents.shape == (2, 4, 4, 4)
-            wanted = seen.source_latents.clone()
-            wanted[:, 1] -= 0.5  # less green
-            edit.step(seen.latents - wanted)
-    assert torch.equal(source.raw, kept)
-    before, after = source.render_views(cameras), edit.field.render_views(cameras)
-    solid = before.silhouettes & after.silhouettes
-    change = after.images[solid].astype(int) - before.images[solid]
-    assert change[:, 1].mean() < -40
-    assert abs(change[:, 0].mean()) < 20
-
-
-def test_a_zero_gradient_moves_nothing_and_step_needs_a_look_first():
-    edit = FieldEdit(ball(), RIG.turntable(3, 8), encode)
-    with pytest.raises(RuntimeError, match="observe"):
-        edit.step(torch.zeros(1, 4, 2, 2))
-    seen = edit.observe(0)
-    assert torch.equal(seen.latents, seen.source_latents)
-    edit.step(torch.zeros_like(seen.latents))
-    assert torch.equal(edit.field.raw, edit.source.raw)
-
-
-def test_regularisers_act_beside_the_gradient():
-    params = FieldEditParams(
-        learning_rate=0.1,
-        colour_variation=1.0,
-        density_variation=1.0,
-        sparsity=1.0,
-        half_transparency=1.0,
-        outside=1.0,
-    )
-    region = torch.ones(UNIT.shape, dtype=torch.bool)
-    source = ball(8)
-    source.prune()
-    edit = FieldEdit(source, RIG.turntable(3, 8), encode, params, region=region)
-    assert edit.field.open.all()
-    before = density_variation(edit.field)
-    for step in range(5):
-        edit.step(torch.zeros_like(edit.observe(step).latents))
-    assert density_variation(edit.field) < before
-    assert edit.field.raw.isfinite().all()
-
-
-def test_views_are_a_function_of_seed_and_step_and_every_camera_has_its_turn():
-    def chosen(seed):
-        edit = FieldEdit(ball(8), RIG.turntable(6, 8), encode, FieldEditParams(views=2), seed=seed)
-        return [edit.choose(step) for step in range(3)]
-
-    assert chosen(1) == chosen(1) != chosen(2)
-    assert sorted(sum(chosen(1), ())) == list(range(6))
-
-
-def test_gradients_pass_through_a_diffusers_autoencoder():
-    """A real encoder: what score distillation pulls at is the latents of a rendered view."""
-    from diffusers import AutoencoderKL
-
-    torch.manual_seed(0)
-    blocks = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
-    vae = AutoencoderKL(block_out_channels=[8, 8], norm_num_groups=4, latent_channels=4, **blocks)
-    vae.eval().requires_grad_(False)
-    edit = FieldEdit(
-        ball(8),
-        RIG.turntable(2, 16),
-        lambda x: vae.encode(x).latent_dist.mode(),
-        FieldEditParams(learning_rate=0.1),
-    )
-    wanted = edit.encode(torch.full((1, 3, 16, 16), 0.5))
-    distances = []
-    for step in range(12):
-        with torch.inference_mode():
-            seen = edit.observe(step)
-            gradient = seen.latents - wanted
-        distances.append(gradient.square().mean().item())
-        edit.step(gradient)
-    assert distances[-1] < 0.7 * distances[0]

@@ -1,0 +1,55 @@
+"""What only scenes need to know: how their field is fitted, and how it follows a rule's gradient."""
+
+from __future__ import annotations
+
+from piva_bench.distillation.method import MethodParams, parameter
+
+LATENT_PARAMETERS = ("learning_rate", "loss_scale", "optimizer")
+"""Of a rule's recipe, what moves a picture's latents and no field; a scene's records leave it out."""
+
+
+class FieldParams(MethodParams):
+    """How the radiance field of a scene comes about: part of every edit of a scene, references included."""
+
+    fit_steps: int = parameter(
+        400, ge=1, le=100_000, source="assumed", description="steps in which a field is fitted to the views"
+    )
+    fit_resolution: int = parameter(
+        96, ge=4, le=512, source="assumed", description="voxels along the longest edge of the field's box"
+    )
+
+
+class FieldEditParams(FieldParams):
+    """How a field follows the gradient on its views' latents: Adam on its grid."""
+
+    views: int = parameter(
+        2, ge=1, le=64, source="assumed", description="views a step; the adapters of a sample learn from all"
+    )
+    field_learning_rate: float = parameter(
+        0.05, gt=0, le=10, source="assumed", description="Adam's rate on the raw density and colour"
+    )
+    field_room: int = parameter(
+        6,
+        ge=0,
+        le=512,
+        source="assumed",
+        description="voxels beyond the source's surface in which the edit may grow; 0 lets it recolour and carve",
+    )
+    view_prompts: bool = parameter(
+        True,
+        source="official code",
+        description="prompts name the side that is seen, where the scene has words for it (DreamFusion, threestudio)",
+    )
+    colour_variation: float = parameter(
+        0.0, ge=0, le=1e6, source="assumed", description="weight of the colours' roughness on surfaces"
+    )
+    density_variation: float = parameter(
+        0.0, ge=0, le=1e6, source="assumed", description="weight of the opacity's roughness"
+    )
+    sparsity: float = parameter(0.0, ge=0, le=1e6, source="assumed", description="weight of thin fog")
+    half_transparency: float = parameter(
+        0.0, ge=0, le=1e6, source="assumed", description="weight of views neither opaque nor clear"
+    )
+    outside: float = parameter(
+        0.0, ge=0, le=1e6, source="assumed", description="weight of density outside the source's own surface"
+    )

@@ -1,0 +1,145 @@
+"""Scenes as a parameterization: at every step a few views of each scene stand where pictures' latents stood.
+
+The latents are renders through the autoencoder's encoder; the gradient on them flows back through both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.distillation.parameterization import Observation, view_names
+from piva_bench.errors import UserError
+
+
+@dataclass(frozen=True)
+class View:
+    """Views of a scene.
+
+    Attributes:
+        pictures: [V, 3, H, W] in [0, 1], on their background.
+        depth: [V, 1, H, W] distance along the optical axis, detached, 0 where there is nothing.
+    """
+
+    pictures: Tensor
+    depth: Tensor
+
+
+class EditableScene(Protocol):
+    """One scene that can be moved by a gradient on its pictures."""
+
+    @property
+    def sample_id(self) -> str:
+        """Of the sample."""
+
+    @property
+    def count(self) -> int:
+        """How many views may be looked at."""
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Of all that is moved."""
+
+    def prompts(self, view: int) -> tuple[str, str]:
+        """Source and target prompt as they describe a view."""
+
+    def show(self, views: Sequence[int]) -> View:
+        """The edit as it is, with gradients."""
+
+    def show_source(self, view: int) -> View:
+        """The source, V = 1."""
+
+    def penalty(self) -> Tensor:
+        """What the edit pays beside the rule's gradient; a scalar."""
+
+
+def choose_views(seed: int, step: int, count: int, wanted: int) -> tuple[int, ...]:
+    """The views of a step: different ones, drawn without repetition within a round through all of them.
+
+    Args:
+        seed: of the edit.
+        step: of the edit.
+        count: how many there are.
+        wanted: how many a step looks at; at most ``count``.
+    """
+    steps_a_round = count // wanted
+    order = np.random.default_rng([seed, step // steps_a_round]).permutation(count)
+    first = step % steps_a_round * wanted
+    return tuple(int(view) for view in order[first : first + wanted])
+
+
+class SceneViews:
+    """Views of a batch of scenes; see ``Parameterization``.
+
+    All views of all scenes pass the encoder together. A view of the source is rendered and encoded once. Adapters
+    that are trained after the edit has moved learn the views it was moved by, as in the official code of VSD.
+
+    Args:
+        scenes: to be edited.
+        denoiser: the model.
+        views: of each scene in every step.
+        seed: of the choice of views.
+
+    Raises:
+        UserError: more views than a scene has.
+    """
+
+    still = False
+
+    def __init__(self, scenes: Sequence[EditableScene], denoiser: Denoiser, views: int, seed: int) -> None:
+        for scene in scenes:
+            if views > scene.count:
+                raise UserError(
+                    f"views={views}: {scene.sample_id} has {scene.count}; set views to at most that."
+                )
+        self.scenes, self.denoiser, self.views, self.seed = scenes, denoiser, views, seed
+        self.sample_ids = tuple(scene.sample_id for scene in scenes)
+        self._sources: list[dict[int, tuple[Tensor, Tensor]]] = [{} for _ in scenes]
+        self._latents: Tensor | None = None
+
+    def observe(self, index: int) -> Observation:
+        """The views of a step; the graph back to the scenes is kept until ``step`` is called."""
+        chosen = [choose_views(self.seed, index, scene.count, self.views) for scene in self.scenes]
+        pairs = list(zip(self.scenes, chosen, strict=True))
+        with torch.inference_mode(False), torch.enable_grad():
+            shown = [scene.show(views) for scene, views in pairs]
+            self._latents = self.denoiser.encode(torch.cat([one.pictures for one in shown]) * 2 - 1)
+        known = [self._source(number, view) for number, views in enumerate(chosen) for view in views]
+        prompts = [scene.prompts(view) for scene, views in pairs for view in views]
+        return Observation(
+            self._latents.detach(),
+            torch.cat([latents for latents, _ in known]),
+            tuple(name for scene, views in pairs for name in view_names(scene.sample_id, views)),
+            tuple(source for source, _ in prompts),
+            tuple(target for _, target in prompts),
+            torch.cat([one.depth for one in shown]),
+            torch.cat([depth for _, depth in known]),
+        )
+
+    def _source(self, number: int, view: int) -> tuple[Tensor, Tensor]:
+        """Latents and depth of a source's view."""
+        kept = self._sources[number]
+        if view not in kept:
+            shown = self.scenes[number].show_source(view)
+            kept[view] = self.denoiser.encode_images(shown.pictures * 2 - 1), shown.depth
+        return kept[view]
+
+    def step(self, gradient: Tensor) -> None:
+        """Moves the scenes along a gradient [R, C, h, w]; of a scene's views the mean."""
+        if self._latents is None:
+            raise RuntimeError("observe() comes before step()")
+        latents, self._latents = self._latents, None
+        with torch.inference_mode(False), torch.enable_grad():
+            for scene in self.scenes:
+                scene.optimizer.zero_grad()
+            # The gradient may have been made in inference mode, where autograd cannot use it; a copy it can.
+            loss = (latents * gradient.clone()).sum() / self.views
+            torch.stack([loss, *(scene.penalty() for scene in self.scenes)]).sum().backward()
+            for scene in self.scenes:
+                scene.optimizer.step()

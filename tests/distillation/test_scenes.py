@@ -1,0 +1,237 @@
+"""Scenes in the engine: what they show, how they follow a gradient, and whole edits by rules against loops by hand."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from hypothesis import given
+from hypothesis import strategies as st
+
+from methods.counterfactual import Counterfactual
+from methods.dds import DDS
+from methods.identity import Identity
+from methods.piva import Piva
+from methods.vae_roundtrip import VaeRoundtrip
+from piva_bench.distillation.field_edit import FieldEdit
+from piva_bench.distillation.noise import noise, timestep
+from piva_bench.distillation.scenes import SceneViews, choose_views
+from piva_bench.errors import UserError
+from piva_bench.scene.regularisers import density_variation
+from tests.distillation.scene_tasks import make_scene_tasks
+from tests.tiny_sd import make_tasks
+
+
+class Linear:
+    """A stand-in for a denoiser's encoder: linear, a quarter of the size, four channels."""
+
+    device = torch.device("cpu")
+
+    def encode(self, pictures):
+        mix = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0.3, 0.3, 0.3]])
+        small = torch.nn.functional.avg_pool2d(pictures, 4)
+        return torch.einsum("cd,vdhw->vchw", mix, small)
+
+    encode_images = encode
+
+
+def scene_views(tasks, seed=0):
+    edits = [FieldEdit(task, "cpu") for task in tasks]
+    return edits, SceneViews(edits, Linear(), tasks[0].params.views, seed)
+
+
+def test_an_edit_follows_a_gradient_of_its_latents_and_leaves_the_source_alone():
+    tasks = make_scene_tasks(2, field_learning_rate=0.2, field_room=0)
+    kept = [task.field.raw.detach().clone() for task in tasks]
+    edits, views = scene_views(tasks)
+    for step in range(30):
+        seen = views.observe(step)
+        assert seen.latents.shape == seen.source_latents.shape == (4, 4, 8, 8)
+        with torch.inference_mode():  # as the engine moves edits
+            wanted = seen.source_latents.clone()
+            wanted -= torch.tensor([0, 0.5, 0, 0.15]).view(1, 4, 1, 1)  # less green
+            views.step(seen.latents - wanted)
+    for task, edit, raw in zip(tasks, edits, kept, strict=True):
+        assert torch.equal(task.field.raw, raw)
+        before, after = (field.render_views(task.turntable) for field in (task.field, edit.field))
+        solid = before.silhouettes & after.silhouettes
+        change = after.images[solid].astype(int) - before.images[solid]
+        assert change[:, 1].mean() < -30
+        assert change[:, 1].mean() < change[:, 0].mean() - 40
+
+
+def test_a_zero_gradient_moves_nothing_and_step_needs_a_look_first():
+    tasks = make_scene_tasks(1, field_room=0)
+    (edit,), views = scene_views(tasks)
+    with pytest.raises(RuntimeError, match="observe"):
+        views.step(torch.zeros(2, 4, 8, 8))
+    seen = views.observe(0)
+    torch.testing.assert_close(seen.latents, seen.source_latents)
+    views.step(torch.zeros_like(seen.latents))
+    assert torch.equal(edit.field.raw, tasks[0].field.raw)
+
+
+def test_an_edit_can_grow_into_its_room_and_no_further():
+    (task,) = make_scene_tasks(1, field_room=2, field_learning_rate=1.0)
+    (edit,), views = scene_views([task])
+    room = edit.field.open & ~task.field.open
+    assert room.any()
+    for step in range(25):
+        seen = views.observe(step)
+        views.step(seen.latents + 1)  # towards a darkness beyond black
+    assert edit.field.density[room].max() > 0.5
+    assert edit.field.density[~edit.field.open].max() == 0
+
+
+def test_regularisers_act_beside_the_gradient():
+    names = ("colour_variation", "density_variation", "sparsity", "half_transparency", "outside")
+    (task,) = make_scene_tasks(1, **dict.fromkeys(names, 1.0))
+    (edit,), views = scene_views([task])
+    before = density_variation(edit.field)
+    for step in range(5):
+        views.step(torch.zeros_like(views.observe(step).latents))
+    assert density_variation(edit.field) < before
+    assert edit.field.raw.isfinite().all()
+
+
+@given(st.integers(0, 2**31), st.integers(1, 8), st.integers(0, 40))
+def test_views_are_a_function_of_seed_and_step_and_have_their_turns(seed, wanted, extra):
+    count = wanted + extra
+    steps = count // wanted
+    rounds = [
+        sum((choose_views(seed, r * steps + i, count, wanted) for i in range(steps)), ()) for r in (0, 1)
+    ]
+    for seen in rounds:
+        assert len(set(seen)) == steps * wanted  # nothing twice in a round
+        assert set(seen) <= set(range(count))
+    assert choose_views(seed, 3, count, wanted) == choose_views(seed, 3, count, wanted)
+
+
+def test_more_views_than_there_are_is_one_clear_line(denoiser):
+    with pytest.raises(UserError, match="views=7: scene-0 has 6"):
+        DDS(DDS.Params(steps=1)).edit_scenes(make_scene_tasks(1, views=7), denoiser, 0)
+
+
+def test_gradients_pass_through_the_autoencoder(denoiser):
+    """`encode` is `encode_images` with a gradient, which is held against finite differences."""
+    pictures = torch.rand(2, 3, 32, 32) * 2 - 1
+    torch.testing.assert_close(denoiser.encode(pictures), denoiser.encode_images(pictures))
+    direction, pull = torch.randn_like(pictures), torch.randn(2, 4, 8, 8)
+    leaf = pictures.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad((denoiser.encode(leaf) * pull).sum(), leaf)
+    step = 1e-2
+    there, back = (denoiser.encode_images(pictures + sign * step * direction) for sign in (1, -1))
+    expected = ((there - back) * pull).sum() / (2 * step)
+    assert (gradient * direction).sum().item() == pytest.approx(expected.item(), rel=0.02)
+
+
+def dds_by_hand(folder, denoiser, task, params, seed):
+    """One scene, one view after the other, on diffusers' own classes."""
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet").eval()
+    vae = AutoencoderKL.from_pretrained(folder / "vae").eval()
+    scheduler = DDPMScheduler.from_pretrained(folder / "scheduler")
+
+    @torch.no_grad()
+    def guided(noisy, t, prompt):
+        null, told = (
+            unet(noisy, t, encoder_hidden_states=denoiser.encode_prompts([text])).sample
+            for text in ("", prompt)
+        )
+        return null + params.guidance_scale * (told - null)
+
+    edit = FieldEdit(task, "cpu")
+    adam = torch.optim.Adam([edit.field.raw], lr=task.params.field_learning_rate, betas=(0.9, 0.99))
+    scale = vae.config.scaling_factor
+    for step in range(params.steps):
+        adam.zero_grad()
+        for view in choose_views(seed, step, 6, task.params.views):
+            name = f"scene-0/view{view}"
+            shown, source = (
+                field.render(task.cameras[[view]]).over((1, 1, 1)) * 2 - 1
+                for field in (edit.field, task.field)
+            )
+            latents, known = (vae.encode(x).latent_dist.mode() * scale for x in (shown, source))
+            t = torch.tensor([timestep(seed, name, step, params.t_min, params.t_max, "edit/t")])
+            eps = noise(seed, name, step, "edit/noise", latents.shape[1:])[None]
+            side = task.cameras.view_names[view]
+            prompts = task.side_prompts.get(side, (task.source_prompt, task.target_prompt))
+
+            x, x_source = (scheduler.add_noise(z, eps, t).detach() for z in (latents, known))
+            gradient = guided(x, t, prompts[1]) - guided(x_source, t, prompts[0])
+            (latents * gradient).sum().div(task.params.views).backward()
+        adam.step()
+    return edit.field
+
+
+def test_dds_on_a_scene_is_the_loop_by_hand(denoiser, tiny_sd):
+    (task,) = make_scene_tasks(1, field_learning_rate=0.1, field_room=1)
+    params = DDS.Params(steps=4)
+    by_hand = dds_by_hand(tiny_sd, denoiser, task, params, seed=3)
+    (outcome,) = DDS(params).edit_scenes([task], denoiser, 3)
+    assert outcome.reason is None
+    assert outcome.unet_evaluations == 4 * 2 * 4  # steps, views, null and prompt of edit and source
+    moved = (by_hand.raw - task.field.raw).abs()
+    difference = (outcome.field.raw - by_hand.raw).abs()
+    # Adam divides by the gradient's size, which blows up rounding where a gradient is almost zero.
+    assert difference[:, 1:].mean() < 0.02 * moved[:, 1:].mean()
+    pictures = outcome.field.render_views(task.turntable), by_hand.render_views(task.turntable)
+    assert np.abs(pictures[0].images.astype(int) - pictures[1].images).mean() < 0.5
+    assert np.array_equal(outcome.views.images, pictures[0].images)
+
+
+def test_scenes_of_a_batch_do_not_know_each_other(denoiser):
+    tasks = make_scene_tasks(3, field_learning_rate=0.1)
+    broken = dataclasses.replace(tasks[1], field=type(tasks[1].field)(tasks[1].field.grid))
+    broken.field.raw.data.fill_(float("nan"))
+    method = Piva(Piva.Params(steps=3, lora_learning_rate=0.01))
+    alone = [method.edit_scenes([task], denoiser, 1)[0] for task in (tasks[0], tasks[2])]
+    together = method.edit_scenes([tasks[0], broken, tasks[2]], denoiser, 1)
+    assert "diverged at step 0" in together[1].reason
+    assert together[1].views is None
+    for one, among in zip(alone, (together[0], together[2]), strict=True):
+        assert np.abs(one.views.images.astype(int) - among.views.images).mean() < 0.5
+        assert one.trace["loss"] == pytest.approx(among.trace["loss"], rel=1e-3)
+        assert one.trace["adapter_loss"] == pytest.approx(among.trace["adapter_loss"], rel=1e-3)
+        assert one.unet_evaluations == among.unet_evaluations
+    assert not np.array_equal(alone[0].views.images, tasks[0].field.render_views(tasks[0].turntable).images)
+
+
+def test_piva_at_weight_0_is_dds_on_scenes_too(denoiser):
+    (task,) = make_scene_tasks(1)
+    piva = Piva(Piva.Params(steps=2, preservation_weight=0)).edit_scenes([task], denoiser, 0)[0]
+    dds = DDS(DDS.Params(steps=2)).edit_scenes([task], denoiser, 0)[0]
+    assert torch.equal(piva.field.raw, dds.field.raw)
+
+
+def test_view_prompts_can_be_left_out():
+    (task,) = make_scene_tasks(1, view_prompts=False)
+    told = FieldEdit(dataclasses.replace(task, params=type(task.params)()), "cpu")
+    silent = FieldEdit(task, "cpu")
+    back = task.cameras.view_names.index("back")
+    assert told.prompts(back) == ("a red cup from behind", "a blue cup from behind")
+    assert silent.prompts(back) == ("a red cup", "a blue cup")
+
+
+def test_references_show_the_source_and_the_truth(denoiser):
+    (task,) = make_scene_tasks(1)
+    truth = task.field.render_views(task.turntable)
+    (same,) = Identity(Identity.Params()).edit_scenes([task], denoiser, 0)
+    assert np.array_equal(same.views.images, truth.images)
+    (none,) = Counterfactual(Counterfactual.Params()).edit_scenes([task], denoiser, 0)
+    assert "no counterfactual" in none.reason
+    known = dataclasses.replace(task, reference=truth)
+    (true,) = Counterfactual(Counterfactual.Params()).edit_scenes([known], denoiser, 0)
+    assert true.views is truth
+    with pytest.raises(UserError, match="vae_roundtrip edits pictures, not 3D scenes"):
+        VaeRoundtrip(VaeRoundtrip.Params()).edit_scenes([task], denoiser, 0)
+    assert DDS.edits_scenes()
+    assert not VaeRoundtrip.edits_scenes()
+
+
+def test_a_depth_controlnet_needs_depth_and_to_be_there(denoiser):
+    params = Piva.Params(steps=1, adapter="controlnet")
+    with pytest.raises(UserError, match="no depth ControlNet"):
+        Piva(params).edit_scenes(make_scene_tasks(1), denoiser, 0)
+    with pytest.raises(UserError, match="depth"):
+        Piva(params).edit(make_tasks(1), denoiser, 0)
