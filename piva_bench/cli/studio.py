@@ -67,6 +67,25 @@ def pie(
 
 
 @app.command()
+def objaverse(
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the dataset.", show_default="datasets/objaverse/studio")
+    ] = None,
+    new_seed: Annotated[
+        int | None, typer.Option(help="Choose sets and wording anew from this seed: another dataset.")
+    ] = None,
+) -> None:
+    """Photograph the embedded 3D set again: fitting views, turntables and counterfactuals of its planned scenes."""
+    from piva_bench.studio.build_objaverse import build, photograph_plan
+
+    folder = out or data_root() / "objaverse" / "studio"
+    if new_seed is None:
+        photograph_plan(folder)
+    else:
+        build(folder, new_seed)
+
+
+@app.command()
 def render(
     renders: Renders = RENDERS,
     count: Annotated[int, typer.Option(min=1, help="Number of pictures.")] = 30_000,
@@ -78,7 +97,8 @@ def render(
 
     from piva_bench.studio.render_training import render_training
 
-    held_out = set(json.loads((data_root() / "pie" / "held_out.json").read_text()))
+    files = (data_root() / "pie" / "held_out.json", data_root() / "objaverse" / "studio" / "held_out.json")
+    held_out = {key for file in files for key in json.loads(file.read_text())}
     render_training(renders, count, seed=seed, held_out=held_out, workers=workers)
 
 

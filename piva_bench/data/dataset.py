@@ -79,7 +79,7 @@ def verify(dataset: Dataset) -> list[Problem]:
 
 def _sample_faults(sample: Sample) -> list[str]:
     faults = []
-    for load in (sample.load_source, sample.load_reference, sample.load_mask):
+    for load in sample.parts():
         try:
             load()
         except DataError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,6 +77,10 @@ class Sample:
         if fault := check_rle(self.mask_rle, size[0] * size[1]):
             raise self._error(f"the mask {fault}")
         return decode_mask(self.mask_rle, height=size[1], width=size[0])
+
+    def parts(self) -> tuple[Callable[[], object], ...]:
+        """What loads each of the sample's parts; a check of the dataset calls them all."""
+        return self.load_source, self.load_reference, self.load_mask
 
     def _load(self, path: Path) -> Image.Image:
         try:

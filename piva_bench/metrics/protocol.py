@@ -10,13 +10,15 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from piva_bench.scene.views import PosedViews
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -39,7 +41,7 @@ class MetricInfo:
         unit: of the stored value; empty where it has none.
         direction: whether higher or lower is better, or neither.
         scale: factor between the stored value and the one a table shows, as the field's tables have it.
-        group: "text", "identity", "colour" or "oracle" (needs the counterfactual).
+        group: "text", "identity", "colour", "oracle" (needs the counterfactual) or "views" (of several).
         description: definition, with the preprocessing.
         headline: whether compact tables show it.
     """
@@ -49,7 +51,7 @@ class MetricInfo:
     unit: str
     direction: Literal["higher", "lower", "none"]
     scale: float
-    group: Literal["text", "identity", "colour", "oracle"]
+    group: Literal["text", "identity", "colour", "oracle", "views"]
     description: str
     headline: bool = False
 
@@ -91,6 +93,25 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class ViewsPair:
+    """One 3D edit to be scored, seen from the same V cameras as its source.
+
+    Attributes:
+        source: the object that was edited.
+        edited: the result.
+        reference: the exact counterfactual, if the dataset has one.
+        backgrounds: uint8 [V, H, W, 3], what lies behind all of them.
+        prompts: source and target prompt as they describe "front", "side" and "back".
+    """
+
+    source: PosedViews
+    edited: PosedViews
+    reference: PosedViews | None
+    backgrounds: Pixels
+    prompts: Mapping[str, tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class Scores:
     """The metrics of one edit: every metric of the protocol has a value, or None and a reason."""
 
@@ -116,7 +137,8 @@ class MetricProtocol(Protocol):
     """What stands behind an entry point of the group ``piva_bench.metrics``; a class called without
     arguments.
 
-    Constructing it loads its models and raises ``ModelError`` where one is missing.
+    Constructing it loads its models and raises ``ModelError`` where one is missing. One that scores 3D edits says so
+    with a class attribute ``kind`` of "scenes", and gets `ViewsPair` instead of `Pair`.
     """
 
     name: ClassVar[str]
@@ -126,8 +148,8 @@ class MetricProtocol(Protocol):
     def fingerprint(self) -> str:
         """16 hexadecimal digits over everything that changes a score: weights, preprocessing, definitions."""
 
-    def score(self, pair: Pair) -> Scores:
-        """All metrics of one edit."""
+    def score(self, pair: Any) -> Scores:
+        """All metrics of one edit, from a `Pair` or, with ``kind`` "scenes", a `ViewsPair`."""
 
 
 def fingerprint(*parts: str | nn.Module) -> str:

@@ -116,3 +116,12 @@ class STLPIPS(nn.Module):
         maps = self.features(pixels)
         one = [m[:1].expand(len(others), -1, -1, -1) for m in maps]
         return self.compare(one, [m[1:] for m in maps]).tolist()
+
+    @torch.inference_mode()
+    def pairwise(self, first: np.ndarray, second: np.ndarray) -> list[float]:
+        """Distances of uint8 pictures [N, H, W, 3] one by one."""
+        pixels = [
+            torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+            for pictures in (first, second)
+        ]
+        return self(*pixels).tolist()

@@ -1,11 +1,14 @@
 """Scores of a 3D edit from posed views of source, edit and counterfactual: pure functions of what they are given.
 
-Embeddings are [V, D] in the order of the views, texts [D]; they need not be normalised, every function does it,
-before any difference is taken (Vox-E's script takes differences of raw embeddings, which weighs views by their
-norm; its numbers are not these). A value that has none is :class:`Undefined` with a reason.
+Embeddings are [V, D] in the order of the views; texts [D], or [V, D] where each view has its own. They need not be
+normalised, every function does it, before any difference is taken (Vox-E's script takes differences of raw
+embeddings, which weighs views by their norm; its numbers are not these). A value that has none is
+:class:`Undefined` with a reason.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +42,8 @@ def _mean(values: NDArray[np.floating], reason: str) -> Value:
 
 
 def clip_similarity(views: Vectors, text: Vectors) -> float:
-    """Mean cosine of the views with a text."""
-    return float((unit(views) @ unit(text)).mean())
+    """Mean cosine of the views with their text."""
+    return float((unit(views) * unit(text)).sum(-1).mean())
 
 
 def directional_similarity(
@@ -51,7 +54,7 @@ def directional_similarity(
     A view that did not change has no direction and is left out.
     """
     wanted = unit(target_text) - unit(source_text)
-    if np.linalg.norm(wanted) <= SMALL:
+    if (np.linalg.norm(wanted, axis=-1) <= SMALL).all():
         return Undefined("source and target prompt have the same embedding")
     change = unit(edit) - unit(source)
     return _mean(_cosines(change, np.broadcast_to(wanted, change.shape)), "no view was changed")
@@ -93,6 +96,52 @@ def front_repetition(views: Vectors, azimuths: Vectors) -> Value:
         return Undefined("no view looks from behind")
     seen = unit(views)
     return float((seen[behind] @ seen[np.abs(azimuths).argmin()]).mean())
+
+
+Attributes = Sequence[Mapping[str, str]]
+"""What a classifier reads off each view: attribute to value."""
+
+
+def attribute_scores(
+    source: Attributes, edit: Attributes, reference: Attributes, names: Sequence[str]
+) -> dict[str, Value]:
+    """What of an edit a classifier sees, and what it sees of the rest; shares of views.
+
+    What the edit is to change is what the classifier itself sees differ between source and counterfactual in at
+    least half of the views; the yardstick is its reading of the counterfactual in the same view. So a mistake that
+    it makes on both is not counted against the method.
+
+    Args:
+        source: readings of the source's views.
+        edit: of the edit's.
+        reference: of the counterfactual's.
+        names: which side each view shows; ``edit_accuracy_worst`` is that of the side that shows the edit least.
+    """
+    heads = list(reference[0])
+    same = {
+        head: np.array([a[head] == b[head] for a, b in zip(edit, reference, strict=True)]) for head in heads
+    }
+    meant = [
+        head
+        for head in heads
+        if 2 * sum(a[head] != b[head] for a, b in zip(source, reference, strict=True)) >= len(reference)
+    ]
+    kept = [head for head in heads if head not in meant]
+    unseen = Undefined("the classifier sees no attribute change in the counterfactual")
+    sides = [np.array([name == side for name in names]) for side in sorted(set(names))]
+    return {
+        "edit_accuracy": _share(same, meant, unseen),
+        "edit_accuracy_worst": min(
+            np.mean([same[head][side].mean() for head in meant]).item() for side in sides
+        )
+        if meant
+        else unseen,
+        "attributes_kept": _share(same, kept, Undefined("the classifier sees every attribute change")),
+    }
+
+
+def _share(same: Mapping[str, NDArray[np.bool_]], heads: Sequence[str], nothing: Undefined) -> Value:
+    return float(np.mean([same[head].mean() for head in heads])) if heads else nothing
 
 
 def silhouette_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Value:

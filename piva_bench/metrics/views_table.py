@@ -1,11 +1,12 @@
-"""All scores of one 3D edit: its turntable beside the source's and, where there is one, the counterfactual's."""
+"""The scores of one 3D edit that need no classifier: its turntable beside the source's and the counterfactual's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from piva_bench.errors import DataError
 from piva_bench.metrics.pixels import psnr, ssim
@@ -34,36 +35,40 @@ class Encoder(Protocol):
         """[N, D] of N texts."""
 
 
-Distance = Callable[[Pixels, Pixels], float]
-"""A perceptual distance of two pictures, for instance LPIPS or ST-LPIPS."""
+Distance = Callable[[Pixels, Pixels], Sequence[float]]
+"""A perceptual distance, for instance LPIPS or ST-LPIPS, of pictures [V, H, W, 3] one by one."""
+
+Prompts = Mapping[str, tuple[str, str]]
+"""Source and target prompt as they describe what is seen from the "front", the "side" and the "back"."""
+
+
+def side_prompts(source: str, target: str) -> Prompts:
+    """Prompts that name the side at their end, as DreamFusion does (arXiv 2209.14988)."""
+    return {side: (f"{source}, {side} view", f"{target}, {side} view") for side in ("front", "side", "back")}
 
 
 def score_views(
     source: PosedViews,
     edit: PosedViews,
-    source_prompt: str,
-    target_prompt: str,
+    prompts: Prompts,
     encoder: Encoder,
     *,
     reference: PosedViews | None = None,
     distance: Distance | None = None,
-    background: Sequence[float] = WHITE,
+    background: Sequence[float] | NDArray[np.floating[Any]] = WHITE,
     closed: bool = True,
-    sides: tuple[str, str] = ("front view", "back view"),
 ) -> dict[str, Value]:
     """Scores of one edit over its views.
 
     Args:
         source: views of the source.
         edit: views of the edit from the same cameras.
-        source_prompt: what the source shows.
-        target_prompt: what the edit shall show.
+        prompts: what source and edit show; each view is compared with the prompt of its side.
         encoder: a CLIP.
         reference: the counterfactual from the same cameras; adds ``reference_*``.
         distance: a perceptual distance; adds ``source_lpips`` and ``reference_lpips``, whatever LPIPS it is.
-        background: behind all pictures.
+        background: behind the pictures: a colour, or pictures [V, H, W, 3], in [0, 1].
         closed: whether the views go once round.
-        sides: how the encoder's captions speak of front and back; added to the target prompt for the Janus index.
 
     Raises:
         DataError: views from different cameras.
@@ -73,8 +78,10 @@ def score_views(
         _same_cameras(source, other)
     before, after = source.composite(background), edit.composite(background)
     first, second = (np.asarray(encoder.encode_images(list(pictures))) for pictures in (before, after))
-    prompts = [source_prompt, target_prompt, *(f"{target_prompt}, {side}" for side in sides)]
-    of_source, of_target, front, back = np.asarray(encoder.encode_texts(prompts))
+    texts = np.asarray(encoder.encode_texts([text for pair in prompts.values() for text in pair]))
+    told = {side: texts[2 * number : 2 * number + 2] for number, side in enumerate(prompts)}
+    of_source, of_target = np.stack([told[side] for side in edit.cameras.view_names], axis=1)
+    front, back = told["front"][1], told["back"][1]
     azimuths = edit.cameras.azimuths
     scores: dict[str, Value] = {
         "clip_similarity": clip_similarity(second, of_target),
@@ -130,7 +137,7 @@ def _against(
         f"{name}_depth_change": Undefined("the views have no depth"),
     }
     if distance is not None:
-        scores[f"{name}_lpips"] = _over_views([distance(a, b) for a, b in pairs])
+        scores[f"{name}_lpips"] = _over_views(distance(pictures, edited))
     if known.depth is not None and edit.depth is not None:
         scores[f"{name}_depth_change"] = depth_change(known.depth, edit.depth, _size(known))
     return scores

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from piva_bench.errors import DataError
-from piva_bench.metrics.protocol import Pair
+from piva_bench.data.scene_sample import SIDES, SceneSample
+from piva_bench.errors import DataError, UserError
+from piva_bench.metrics.protocol import Pair, ViewsPair
 from piva_bench.registry import PROTOCOLS
 from piva_bench.runs.pictures import mask_pixels, reference_pixels, source_pixels
 from piva_bench.runs.record import Record, ScoreFile
@@ -28,11 +29,14 @@ class Scorer:
         warn: told about edits that cannot be scored.
 
     Raises:
-        UserError: no such protocol, or its models are missing. Raised here, before hours of editing.
+        UserError: no such protocol, its models are missing, or it is for pictures where these are scenes, or the
+            other way round. Raised here, before hours of editing.
     """
 
     def __init__(self, protocol: str, store: Store, samples: Mapping[str, Sample], warn: Warn) -> None:
-        self.protocol: MetricProtocol = PROTOCOLS.load(protocol)()
+        chosen = PROTOCOLS.load(protocol)
+        _check_kind(chosen, protocol, samples)
+        self.protocol: MetricProtocol = chosen()
         self.name, self.fingerprint = protocol, str(self.protocol.fingerprint)
         self._store, self._samples, self._warn = store, samples, warn
 
@@ -69,12 +73,21 @@ class Scorer:
         self._store.save_scores(record.key, scores)
         return scores
 
-    def _pair(self, record: Record) -> Pair:
+    def _pair(self, record: Record) -> Pair | ViewsPair:
         if record.sample_id not in self._samples:
             raise DataError(
                 f"The dataset has no sample '{record.sample_id}', which record {record.key} edits."
             )
         sample = self._samples[record.sample_id]
+        if isinstance(sample, SceneSample):
+            source, reference = sample.load_turntable(), sample.load_counterfactual()
+            return ViewsPair(
+                source=source.views,
+                edited=self._store.load_views(record, source.views.cameras),
+                reference=None if reference is None else reference.views,
+                backgrounds=source.backgrounds,
+                prompts={side: sample.prompts(side) for side in SIDES},
+            )
         return Pair(
             source=source_pixels(sample, record.resolution),
             edited=self._store.load_image(record),
@@ -83,3 +96,11 @@ class Scorer:
             source_prompt=sample.source_prompt,
             target_prompt=sample.target_prompt,
         )
+
+
+def _check_kind(protocol: object, name: str, samples: Mapping[str, Sample]) -> None:
+    kind = getattr(protocol, "kind", "pictures")
+    given = "scenes" if any(isinstance(sample, SceneSample) for sample in samples.values()) else "pictures"
+    if samples and kind != given:
+        fitting = "views-v1 scores 3D edits" if given == "scenes" else "studio-v1 and pnp-v1 score pictures"
+        raise UserError(f"{name} scores {kind}, and these edits are {given}: {fitting} (--protocol).")

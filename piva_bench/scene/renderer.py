@@ -108,6 +108,7 @@ class ViewRenderer:
             put(
                 program, camera=camera, eye=tuple(eye), forward=tuple(forward), image=0, model=world @ item.model,
                 luminance=item.thing.luminance, painted=item.paint is not None, paint=item.paint or (1.0, 1.0, 1.0),
+                opacity=item.opacity,
             )  # fmt: skip
             for mesh in self._upload(item):
                 put(program, colour=mesh.part.colour, textured=mesh.texture is not None)

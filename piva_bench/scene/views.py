@@ -77,8 +77,10 @@ class PosedViews:
         """[N, H, W] where the object covers at least half a pixel."""
         return self.images[..., 3] >= 128
 
-    def composite(self, background: Sequence[float] = WHITE) -> npt.NDArray[np.uint8]:
-        """The pictures on a plain background, uint8 [N, H, W, 3]."""
+    def composite(
+        self, background: Sequence[float] | npt.NDArray[np.floating[Any]] = WHITE
+    ) -> npt.NDArray[np.uint8]:
+        """The pictures on a background, uint8 [N, H, W, 3]: a colour, or pictures [N, H, W, 3], in [0, 1]."""
         alpha = self.alpha[..., None]
         mixed = self.images[..., :3] * alpha + np.asarray(background, np.float32) * 255 * (1 - alpha)
         return np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)

@@ -114,6 +114,8 @@ class Placed:
     paint: tuple[float, float, float] | None = None
     material: int = 0
     pattern: int = 0
+    opacity: float = 1.0
+    """What one sees through; posed views show it, the set does not."""
 
 
 def _shown_size(subject: Thing) -> float:

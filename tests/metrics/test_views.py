@@ -15,7 +15,7 @@ from piva_bench.metrics.views import (
     silhouette_iou,
 )
 from piva_bench.metrics.views_consistency import multi_view_consistency
-from piva_bench.metrics.views_table import score_views
+from piva_bench.metrics.views_table import score_views, side_prompts
 from piva_bench.scene.cameras import RIG
 from piva_bench.scene.field import camera_rays
 from piva_bench.scene.views import PosedViews
@@ -158,8 +158,8 @@ def test_scores_of_an_edit_its_identity_and_its_counterfactual():
     bluer[..., 2] = 255
     edit = PosedViews(bluer, source.cameras, source.depth)
     scores = score_views(
-        source, edit, "a red ball", "a blue ball", ColourEncoder(), reference=edit,
-        distance=lambda a, b: float(np.abs(a.astype(int) - b).mean()),
+        source, edit, side_prompts("a red ball", "a blue ball"), ColourEncoder(), reference=edit,
+        distance=lambda a, b: np.abs(a.astype(int) - b).mean((1, 2, 3)).tolist(),
     )  # fmt: skip
     assert scores["clip_directional"] > 0.3
     assert scores["clip_similarity"] > scores["clip_similarity_source"]
@@ -169,10 +169,12 @@ def test_scores_of_an_edit_its_identity_and_its_counterfactual():
     assert scores["source_silhouette_iou"] == 1
     assert scores["source_depth_change"] == 0
     assert scores["view_inconsistency"] < 0.02
-    same = score_views(source, source, "a red ball", "a blue ball", ColourEncoder())
+    same = score_views(source, source, side_prompts("a red ball", "a blue ball"), ColourEncoder())
     assert same["clip_directional"] == Undefined("no view was changed")
     assert not [name for name in same if name.startswith("reference")]
-    flat = score_views(source.without_depth(), edit, "a red ball", "a blue ball", ColourEncoder())
+    flat = score_views(
+        source.without_depth(), edit, side_prompts("a red ball", "a blue ball"), ColourEncoder()
+    )
     assert flat["source_depth_change"] == Undefined("the views have no depth")
     assert all(isinstance(v, Undefined) or np.isfinite(v) for s in (scores, same, flat) for v in s.values())
 
@@ -181,7 +183,7 @@ def test_depth_change_of_a_ball_pushed_back_is_its_way_over_its_size():
     source = ball_views(4, 24)
     depth = np.where(source.depth > 0, source.depth + 0.5, 0).astype(np.float32)
     scores = score_views(
-        source, PosedViews(source.images, source.cameras, depth), "red", "blue", ColourEncoder()
+        source, PosedViews(source.images, source.cameras, depth), side_prompts("red", "blue"), ColourEncoder()
     )
     assert scores["source_depth_change"] == pytest.approx(0.25, rel=0.05)  # a half over a diameter of 2
 
@@ -189,6 +191,6 @@ def test_depth_change_of_a_ball_pushed_back_is_its_way_over_its_size():
 def test_views_from_other_cameras_are_refused():
     source = ball_views(4, 24)
     with pytest.raises(DataError, match="same cameras"):
-        score_views(source, ball_views(4, 24, elevation=10.0), "a", "b", ColourEncoder())
+        score_views(source, ball_views(4, 24, elevation=10.0), side_prompts("a", "b"), ColourEncoder())
     with pytest.raises(DataError, match="same cameras"):
-        score_views(source, source[:3], "a", "b", ColourEncoder())
+        score_views(source, source[:3], side_prompts("a", "b"), ColourEncoder())

@@ -1,0 +1,90 @@
+"""views-v1: the protocol of 3D edits in the embedded world, over all views of a turntable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from piva_bench import paths
+from piva_bench.metrics.protocol import MetricInfo, Pixels, Scores, Undefined, ViewsPair, fingerprint
+from piva_bench.metrics.views import Value, attribute_scores
+from piva_bench.metrics.views_metrics import METRICS
+
+DEFINITIONS = "views-v1/1"
+"""Raise the last number when a metric's code changes what it computes."""
+HEADS = ("object", "color", "material", "print", "pose", "accessory")
+"""Attributes of the object. The others are those of the place, which no edit of the object can change."""
+NO_REFERENCE = Undefined("the sample has no counterfactual views")
+
+
+class ViewsV1:
+    """Text agreement, identity, consistency over views, and distance to the truth, by the studio's evaluators.
+
+    Args:
+        clip: folder of the evaluator CLIP.
+        classifier: folder of the attribute classifier.
+        stlpips: weights of ST-LPIPS; by default those of the installed ``stlpips-pytorch``.
+
+    Raises:
+        ModelError: an evaluator is missing or damaged.
+    """
+
+    name: ClassVar[str] = "views-v1"
+    kind: ClassVar[str] = "scenes"
+    descriptors: ClassVar[Mapping[str, MetricInfo]] = {metric.name: metric for metric in METRICS}
+
+    def __init__(
+        self, clip: Path | None = None, classifier: Path | None = None, stlpips: Path | None = None
+    ) -> None:
+        # Imported here: tables and listings need the descriptions alone, and open_clip takes seconds.
+        from piva_bench.metrics.clip import SmallClip
+        from piva_bench.metrics.stlpips import STLPIPS
+        from piva_bench.studio.classifier import StudioClassifier
+
+        self._clip = SmallClip.load(clip or paths.studio_clip_dir())
+        self._classifier = StudioClassifier.load(classifier or paths.studio_classifier_dir())
+        self._stlpips = STLPIPS(stlpips)
+        config = {k: self._clip.config[k] for k in ("model_cfg", "preprocess_cfg", "token_ids")}
+        self.fingerprint = fingerprint(
+            DEFINITIONS,
+            json.dumps(config, sort_keys=True),
+            self._clip.model,
+            json.dumps(self._classifier.classes),
+            self._classifier,
+            self._stlpips,
+        )
+        """16 hexadecimal digits over the evaluators' weights, their preprocessing and the definitions."""
+
+    def score(self, pair: ViewsPair) -> Scores:
+        """All metrics of one 3D edit; see ``descriptors`` for their definitions."""
+        from piva_bench.metrics.views_table import score_views
+
+        scores = score_views(
+            pair.source,
+            pair.edited,
+            pair.prompts,
+            self._clip,
+            reference=pair.reference,
+            distance=self._stlpips.pairwise,
+            background=pair.backgrounds / np.float32(255),
+        )
+        found = {
+            name.replace("lpips", "stlpips"): value for name, value in scores.items()
+        } | self._attributes(pair)
+        return Scores.collect({name: found.get(name, NO_REFERENCE) for name in self.descriptors})
+
+    def _attributes(self, pair: ViewsPair) -> dict[str, Value]:
+        if pair.reference is None:
+            return {}
+        behind = pair.backgrounds / np.float32(255)
+        source, edited, reference = (
+            self._read(views.composite(behind)) for views in (pair.source, pair.edited, pair.reference)
+        )
+        return attribute_scores(source, edited, reference, pair.edited.cameras.view_names)
+
+    def _read(self, pictures: Pixels) -> list[dict[str, str]]:
+        return [{head: seen[head] for head in HEADS} for seen in self._classifier.predict(pictures)]
