@@ -136,6 +136,18 @@ class Manifest:
             }
         )
 
+    def interrupted_batch_size(self, device: str) -> int | None:
+        """What memory had room for in the run begun last, if that was not finished: a run that completes it takes
+        the same batches, and so makes the same numbers.
+        """
+        last: dict[str, Any] = (self._content.get("runs") or [{}])[-1]
+        interrupted = last.get("finished") is None and last.get("device") == device
+        return last.get("edits_together") if interrupted and last.get("batch_size") == "auto" else None
+
+    def note(self, **facts: Any) -> None:
+        """Notes what the run begun last has found out."""
+        self._content["runs"][-1] |= facts
+
     def end(self, **counts: Any) -> None:
         """Notes that the run begun last has finished, with its counts."""
         self._content["runs"][-1] |= {"finished": _now(), **counts}

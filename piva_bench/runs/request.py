@@ -83,13 +83,13 @@ class Prepared:
         denoiser.tune(compile=self.request.compile, channels_last=self.request.channels_last)
         return denoiser
 
-    def batch_size(self, units: Sequence[Unit], denoiser: Denoiser) -> int:
-        """Most edits to compute together: as asked for, or as many as memory has room for."""
+    def batch_size(self, units: Sequence[Unit], denoiser: Denoiser, interrupted: int | None = None) -> int:
+        """Most edits to compute together: as asked for, or as in an interrupted run, or as memory has room for."""
         from piva_bench.runs.batch_size import automatic_batch_size
 
         if self.request.batch_size != "auto":
             return self.request.batch_size
-        return automatic_batch_size(units, denoiser, self.setup.resolution)
+        return interrupted or automatic_batch_size(units, denoiser, self.setup.resolution)
 
 
 def open_dataset(name: str, profile: Profile, data_root: Path | None) -> Dataset:

@@ -59,12 +59,15 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
         watcher.started(work.todo, scorer.headline())
         made: list[Record] = []
         if work.todo:
+            interrupted = manifest.interrupted_batch_size(prepared.device)
             manifest.begin(prepared, command)
             manifest.save(store)
             denoiser = prepared.load_denoiser()
             if by_sample:
                 denoiser.kept = KeptRows(folder=prepared.output_dir)
-            batch_size = prepared.batch_size([*work.missing, *work.retries], denoiser)
+            batch_size = prepared.batch_size([*work.missing, *work.retries], denoiser, interrupted)
+            manifest.note(edits_together=batch_size)
+            manifest.save(store)
             executor = Executor(store, prepared.setup, denoiser, scorer, batch_size, watcher)
             made = executor.run(work, by_sample)
         for record in work.done:
@@ -73,7 +76,6 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
         summary = Summary([by_key[unit.key] for unit in prepared.units], len(made), time.monotonic() - start)
         if work.todo:
             manifest.end(
-                batch_size=batch_size,
                 computed=len(made),
                 reused=len(work.done),
                 failed=len(summary.failed),

@@ -265,16 +265,26 @@ def test_an_automatic_batch_is_what_memory_has_room_for(do, monkeypatch, tmp_pat
         out = tmp_path / str(megabytes)
         _, log = do("dds", batch_size="auto", output_dir=out)
         (noted,) = json.loads((out / "manifest.json").read_text())["runs"]
-        found[megabytes] = noted["batch_size"]
-        assert [len(batch) for batch in log.batches] == [
-            len(part) for part in batched(6, noted["batch_size"])
-        ]
+        found[megabytes] = size = noted["edits_together"]
+        assert noted["batch_size"] == "auto"
+        assert [len(batch) for batch in log.batches] == [min(size, 6 - i) for i in range(0, 6, size)]
     # A share of 0.8, in powers of two: 88 MB, 320 MB, 720 MB, plenty.
     assert found == {110: 1, 400: 2, 900: 4, 100_000: 16}
 
 
-def batched(count, size):
-    return [range(count)[i : i + size] for i in range(0, count, size)]
+def test_a_run_that_completes_an_interrupted_one_takes_its_batches(do, monkeypatch, tmp_path):
+    def sizes(room):
+        monkeypatch.setattr("piva_bench.runs.batch_size.fitting", lambda *_: room)
+        _, log = do("Invert", batch_size="auto", overwrite=True)
+        return [len(batch) for batch in log.batches]
+
+    assert sizes(2) == [2, 2, 2]
+    manifest = tmp_path / "out" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["runs"][-1]["finished"] = None
+    manifest.write_text(json.dumps(content))
+    assert sizes(16) == [2, 2, 2]
+    assert sizes(16) == [6]
 
 
 def test_a_setting_that_breaks_in_its_trial_breaks_in_the_run_alone(do):
