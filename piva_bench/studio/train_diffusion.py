@@ -70,6 +70,9 @@ NOISY_SHARE = 0.7
 """Share of timesteps drawn from the noisier half, where the text decides what the picture shows."""
 OBJECT_WEIGHT = 3.0
 """Weight of the loss inside the object's mask: a fifth of the picture, and much harder than the rest."""
+LARGEST_TIMESTEP_WEIGHT = 20.0
+"""Cap of the loss's weight 1 / abar_t, which makes it the loss of v-prediction (arXiv 2202.00512, appendix D): the
+plain loss hardly sees an error at the noise levels where the caption decides on the object's shape."""
 
 
 class TextToNoise(nn.Module):
@@ -162,6 +165,8 @@ def train(
     schedule = DDIMScheduler(**SCHEDULE)
     say(f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters, {len(trainable)} pictures")
 
+    of_timestep = (1 / schedule.alphas_cumprod).clamp(max=LARGEST_TIMESTEP_WEIGHT)
+
     def loss_of(network: nn.Module, rows: np.ndarray, generator: torch.Generator, dropout: float) -> Tensor:
         clean = latents[torch.from_numpy(rows)].float()
         choice = torch.randint(tokens.shape[1], (len(rows),), generator=generator)
@@ -170,7 +175,7 @@ def train(
         noise = torch.randn(clean.shape, generator=generator)
         t = draw_timesteps(generator, len(rows))[torch.randperm(len(rows), generator=generator)]
         noisy = schedule.add_noise(clean, noise, t)
-        weight = weights[torch.from_numpy(rows)].float()
+        weight = weights[torch.from_numpy(rows)].float() * of_timestep[t].view(-1, 1, 1, 1)
         return (weight * (network(noisy, t, words).float() - noise).square()).mean() / weight.mean()
 
     def held_out_loss() -> float:
