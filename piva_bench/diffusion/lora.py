@@ -8,7 +8,7 @@ attention projections of a UNet while it runs, or to those of a ControlNet and w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -60,9 +60,11 @@ class AttentionLora:
         ]
         self.names = [name for name, _ in modules]
         self.layers = [(module.weight.shape[1], module.weight.shape[0]) for _, module in modules]
-        self._rows: LoraRows | None = None
-        for index, (_, module) in enumerate(modules):
-            module.register_forward_hook(self._hook(index))
+        self._modules = [module for _, module in modules]
+        for module in self._modules:
+            if not hasattr(module, _ACTIVE):
+                module.register_forward_hook(_add_delta)
+            setattr(module, _ACTIVE, None)
 
     def a_numel(self, rank: int) -> int:
         """Number of values in the A factors of one adapter."""
@@ -97,30 +99,32 @@ class AttentionLora:
     @contextmanager
     def active(self, rows: LoraRows | None) -> Iterator[None]:
         """Within the block the network runs with these adapters."""
-        self._rows = rows
+        if rows is not None:
+            for module, (a, b) in zip(self._modules, rows.factors, strict=True):
+                setattr(module, _ACTIVE, (a, b, rows.start, rows.start + a.shape[0] * rows.repeat))
         try:
             yield
         finally:
-            self._rows = None
+            for module in self._modules:
+                setattr(module, _ACTIVE, None)
 
-    def _hook(self, index: int) -> Callable[..., Tensor | None]:
-        def add_delta(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-            rows = self._rows
-            if rows is None:
-                return None
-            a, b = rows.factors[index]
-            x = inputs[0]
-            stop = rows.start + a.shape[0] * rows.repeat
-            if rows.start == 0 and stop == x.shape[0]:
-                return _with_delta(output, x, a, b)
-            part = slice(rows.start, stop)
-            if torch.is_grad_enabled():
-                delta = _with_delta(output[part], x[part], a, b)
-                return torch.cat([output[: rows.start], delta, output[stop:]])
-            output[part] = _with_delta(output[part], x[part], a, b)
-            return output
 
-        return add_delta
+# What is active lies on the modules and the hook is one for all, so that equal blocks stay equal to a compiler.
+_ACTIVE = "active_lora_rows"
+
+
+def _add_delta(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+    if module.active_lora_rows is None:
+        return None
+    a, b, start, stop = module.active_lora_rows
+    x = inputs[0]
+    if start == 0 and stop == x.shape[0]:
+        return _with_delta(output, x, a, b)
+    part = slice(start, stop)
+    if torch.is_grad_enabled():
+        return torch.cat([output[:start], _with_delta(output[part], x[part], a, b), output[stop:]])
+    output[part] = _with_delta(output[part], x[part], a, b)
+    return output
 
 
 def _with_delta(output: Tensor, x: Tensor, a: Tensor, b: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
+from piva_bench.diffusion.denoiser import Denoiser
 from tests.peft_reference import copy_weights, flat, parameters, peft_unet
 
 RANK = 3
@@ -97,3 +99,28 @@ def test_adapters_are_off_again_after_an_error(denoiser, inputs):
         with pytest.raises(RuntimeError):
             denoiser.predict_noise(noisy, t, embeds[:, :, :5], rows)
         assert torch.equal(denoiser.predict_noise(noisy, t, embeds), expected)
+
+
+def test_compiled_blocks_are_one_code_with_adapters_as_without_and_predict_the_same(tiny_sd, inputs):
+    plain, compiled = (Denoiser.from_pretrained(tiny_sd) for _ in range(2))
+    torch.compiler.reset()
+    counter = CompileCounter()  # traces as any backend does, and makes no code
+    compiled.unet.compile_repeated_blocks(backend=counter)
+    weights = random_weights(plain.lora, 3)
+
+    def gradient(denoiser):
+        own = weights.clone().requires_grad_()
+        prediction = denoiser.predict_noise(*inputs, denoiser.lora.rows(own, 2))
+        return torch.autograd.grad(prediction.square().sum(), own)[0]
+
+    compilations = []
+    for rows in (None, plain.lora.rows(weights, 2)):
+        before = counter.frame_count
+        with torch.inference_mode():
+            ours = compiled.predict_noise(*inputs, rows)
+            torch.testing.assert_close(ours, plain.predict_noise(*inputs, rows))
+        compilations.append(counter.frame_count - before)
+    torch.testing.assert_close(gradient(compiled), gradient(plain))
+    blocks = sum(type(module).__name__ == "BasicTransformerBlock" for module in compiled.unet.modules())
+    # Two widths; a compilation for each block would pass the compiler's limit on a model with 16.
+    assert 0 < compilations[1] <= compilations[0] < blocks
