@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -114,9 +115,10 @@ _ACTIVE = "active_lora_rows"
 
 
 def _add_delta(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-    if module.active_lora_rows is None:
+    active: Any = module.active_lora_rows
+    if active is None:
         return None
-    a, b, start, stop = module.active_lora_rows
+    a, b, start, stop = active
     x = inputs[0]
     if start == 0 and stop == x.shape[0]:
         return _with_delta(output, x, a, b)
