@@ -19,7 +19,12 @@ from piva_bench.studio.ema import WithAverage
 from piva_bench.studio.model_card import write_control_card
 from piva_bench.studio.shards import captions_of, held_out, load_depth, load_masks, load_shards
 from piva_bench.studio.timed_training import half_precision, say, train_for
-from piva_bench.studio.train_diffusion import draw_timesteps, encode_all, object_weights
+from piva_bench.studio.train_diffusion import (
+    LARGEST_TIMESTEP_WEIGHT,
+    draw_timesteps,
+    encode_all,
+    object_weights,
+)
 
 CONDITIONING = (16, 32, 96, 256)
 """Widths of the layers that read the depth map (diffusers' own, from ControlNet's ``hint_block``); as many are used
@@ -85,7 +90,7 @@ class Lessons:
             depth_of: whose depth maps are shown, by default the pictures' own.
         """
         index, count = torch.from_numpy(rows), len(rows)
-        clean, weight = self.latents[index].float(), self.weights[index].float()
+        clean = self.latents[index].float()
         choice, kept = torch.rand(2, count, generator=generator).numpy()
         words = [
             self.captions[row][int(c * len(self.captions[row]))] if k >= dropout else ""
@@ -106,7 +111,9 @@ class Lessons:
             )
             added = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
         predicted = self.denoiser.unet(noisy, t, encoder_hidden_states=states, **added, return_dict=False)[0]
-        return (weight * (predicted - noise).square()).mean() / weight.mean()
+        of_timestep = self.denoiser.alpha_sigma(t)[0].pow(-2).clamp(max=LARGEST_TIMESTEP_WEIGHT)
+        weight = self.weights[index].float() * of_timestep
+        return (weight * (predicted.float() - noise).square()).mean() / weight.mean()
 
     @torch.no_grad()
     def _read(self, words: list[str]) -> Tensor:
