@@ -86,6 +86,25 @@ def objaverse(
 
 
 @app.command()
+def failures(
+    archive: Annotated[
+        Path | None,
+        typer.Option(help="Import the objects again from the unpacked BlendSwap-CC-0.sh3f first."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the dataset.", show_default="datasets/failure_modes")
+    ] = None,
+) -> None:
+    """Photograph the failure-mode set again: transparent, reflecting and thin objects, edited in 3D."""
+    from piva_bench.studio.failure_modes import import_failures, photograph_failures
+
+    folder = out or data_root() / "failure_modes"
+    if archive is not None:
+        import_failures(archive, folder / "objects")
+    photograph_failures(folder)
+
+
+@app.command()
 def render(
     renders: Renders = RENDERS,
     count: Annotated[int, typer.Option(min=1, help="Number of pictures.")] = 30_000,

@@ -61,7 +61,7 @@ def _base(mesh: trimesh.Trimesh) -> tuple[np.ndarray, Image.Image | None]:
     return np.asarray(colour, float)[:3] / 255.0, image
 
 
-def _part(mesh: trimesh.Trimesh, keep: float) -> trimesh.Trimesh:
+def import_part(mesh: trimesh.Trimesh, keep: float) -> trimesh.Trimesh:
     """One part with a plain PBR material; parts without texture are thinned to a share ``keep`` of their faces."""
     colour, image = _base(mesh)
     uv = getattr(mesh.visual, "uv", None)
@@ -109,7 +109,7 @@ def import_objects(archive: Path, out: Path) -> None:
         meshes = trimesh_parts(loaded)
         plain = sum(len(m.faces) for m in meshes)
         keep = min(1.0, MAX_FACES / plain)
-        scene = normalise(trimesh.Scene([_part(m, keep) for m in meshes]), turn)
+        scene = normalise(trimesh.Scene([import_part(m, keep) for m in meshes]), turn)
         (out / f"{name}.glb").write_bytes(scene.export(file_type="glb"))
         for licence in (p for p in source.iterdir() if "licen" in p.name.lower()):
             shutil.copyfile(licence, out / "licences" / f"{name}{licence.suffix}")

@@ -136,15 +136,30 @@ def _pose(subject: Thing, pose: str) -> Floats:
     return np.eye(4, dtype=np.float32)
 
 
+def stand(
+    subject: Thing, yaw: float = 0.0, pose: str = "upright", shift: float = 0.0
+) -> tuple[Floats, Floats]:
+    """How a thing stands on the floor: its model matrix, and its outline there."""
+    model = turn(1, yaw) @ _pose(subject, pose) @ _scale(_shown_size(subject))
+    points = _apply(model, subject.outline)
+    low, high = points.min(0), points.max(0)
+    ground = _move(shift - (low[0] + high[0]) / 2, -low[1], -(low[2] + high[2]) / 2)
+    return ground @ model, _apply(ground, points)
+
+
+def on_top(accessory: str, points: Floats) -> Placed:
+    """An accessory on the highest part of an outline."""
+    height = points[:, 1].max()
+    top = points[points[:, 1] > height - 0.03]
+    x, _, z = (top.min(0) + top.max(0)) / 2
+    sink = 0.02 if accessory == "balloon" else 0.03
+    return Placed(thing(accessory), accessory, _move(x, height - sink, z) @ _scale(0.34), ACCESSORY)
+
+
 def place(scene: Scene) -> list[Placed]:
     """Everything that stands on the set: the object, then its accessory, then the second object."""
     subject = thing(scene.object)
-    model = turn(1, scene.yaw) @ _pose(subject, scene.pose) @ _scale(_shown_size(subject))
-    points = _apply(model, subject.outline)
-    low, high = points.min(0), points.max(0)
-    ground = _move(scene.shift - (low[0] + high[0]) / 2, -low[1], -(low[2] + high[2]) / 2)
-    model = ground @ model
-    points = _apply(ground, points)
+    model, points = stand(subject, scene.yaw, scene.pose, scene.shift)
     placed = [
         Placed(
             subject, scene.object, model, OBJECT,
@@ -153,15 +168,7 @@ def place(scene: Scene) -> list[Placed]:
         )
     ]  # fmt: skip
     if scene.accessory != "none":
-        height = points[:, 1].max()
-        top = points[points[:, 1] > height - 0.03]
-        x, _, z = (top.min(0) + top.max(0)) / 2
-        if scene.accessory == "balloon":
-            size, sink = 0.34, 0.02
-        else:
-            size, sink = 0.34, 0.03
-        hat = _move(x, height - sink, z) @ _scale(size)
-        placed.append(Placed(thing(scene.accessory), scene.accessory, hat, ACCESSORY))
+        placed.append(on_top(scene.accessory, points))
     if scene.second != "none":
         half = max(abs(points[:, 0].min() - scene.shift), abs(points[:, 0].max() - scene.shift))
         x = scene.shift + scene.second_side * min(half + 0.20, 0.60)
