@@ -39,7 +39,13 @@ def random_denoiser(shape: str, device: torch.device | str, dtype: torch.dtype =
         unet = UNet2DConditionModel(**config["unet"])
         vae = AutoencoderKL(**config["vae"])
         text = CLIPTextModel(
-            CLIPTextConfig(vocab_size=len(tokenizer), eos_token_id=len(tokenizer) - 1, **config["text"])
+            CLIPTextConfig(
+                vocab_size=len(tokenizer),
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.eos_token_id,
+                **config["text"],
+            )
         )
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     return Denoiser(
