@@ -33,6 +33,23 @@ class Profile(BaseModel):
         "parameters given by the user win",
     )
 
+    scene_protocol: str = Field(default="views-v1", description="metric protocol for 3D datasets")
+    scene_defaults: dict[str, Any] = Field(
+        default_factory=dict, description="as method_defaults, and before them, for 3D datasets"
+    )
+    depth_control: str = Field(
+        default="studio-depth", description="depth ControlNet beside the model, for adapter=controlnet"
+    )
+
+    def for_scenes(self) -> Profile:
+        """The profile with what 3D datasets are scored by, and the defaults they are edited with."""
+        return self.model_copy(
+            update={
+                "protocol": self.scene_protocol,
+                "method_defaults": self.method_defaults | self.scene_defaults,
+            }
+        )
+
     def defaults_for(self, fields: set[str]) -> dict[str, Any]:
         """The entries of ``method_defaults`` that a method with these parameter names understands."""
         return {name: value for name, value in self.method_defaults.items() if name in fields}
@@ -49,6 +66,7 @@ PROFILES: dict[str, Profile] = {
             protocol="studio-v1",
             # The official recipes are tuned for 64x64 latents of Stable Diffusion.
             method_defaults={"steps": 100},
+            depth_control="studio-depth",
         ),
         Profile(
             name="paper",
@@ -56,6 +74,7 @@ PROFILES: dict[str, Profile] = {
             model="sd-1.5",
             resolution=512,
             protocol="pnp-v1",
+            depth_control="sd-1.5-depth",
         ),
     )
 }

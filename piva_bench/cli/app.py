@@ -13,6 +13,7 @@ from piva_bench.cli import (
     data,
     describe,
     edit,
+    edit3d,
     list_,
     models,
     profile,
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.command("run", epilog=run.EXAMPLES)(run.run)
 app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep)
 app.command("edit", epilog=edit.EXAMPLES)(edit.edit)
+app.command("edit3d", epilog=edit3d.EXAMPLES)(edit3d.edit3d)
 app.command("list")(list_.list_)
 app.command("describe")(describe.describe)
 app.command("report")(report.report)

@@ -78,6 +78,9 @@ ChannelsLast = Annotated[
     bool, _option(_HOW, "--channels-last", help="Lay the UNet's pictures out for a GPU's convolutions.")
 ]
 Overwrite = Annotated[bool, _option(_HOW, "--overwrite", help="Compute edits again that are stored already.")]
+KeepFields = Annotated[
+    bool, _option(_HOW, "--keep-fields", help="Of 3D edits, also store the edited radiance field.")
+]
 DryRun = Annotated[
     bool, _option(_HOW, "--dry-run", help="Print the plan and how long it will take; store nothing.")
 ]

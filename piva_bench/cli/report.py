@@ -26,6 +26,10 @@ def report(
     write_and_print(directory, protocol or profile.protocol, samples)
 
 
+def _warn(line: str) -> None:
+    typer.echo(f"warning: {line}", err=True)
+
+
 def write_and_print(directory: Path, protocol: str, samples: Mapping[str, Sample]) -> None:
     """Writes ``<directory>/report/`` and prints the table by method.
 
@@ -40,9 +44,11 @@ def write_and_print(directory: Path, protocol: str, samples: Mapping[str, Sample
     from rich.console import Console
 
     from piva_bench.report.terminal import print_table
+    from piva_bench.report.turntables import write_turntables
     from piva_bench.report.write import write_report
 
     try:
+        write_turntables(directory, samples, _warn)
         written = write_report(directory, samples, protocol)
     except OSError as error:
         raise UserError(

@@ -49,6 +49,7 @@ def run(
     compile: options.Compile = False,
     channels_last: options.ChannelsLast = False,
     overwrite: options.Overwrite = False,
+    keep_fields: options.KeepFields = False,
     dry_run: options.DryRun = False,
     fail_above: options.FailAbove = 0.0,
     output_dir: options.OutputDir = None,
@@ -85,6 +86,7 @@ def run(
             batch_size=values.parse_batch_size(batch_size),
             compile=compile,
             channels_last=channels_last,
+            keep_fields=keep_fields,
         )
     )
     if dry_run:

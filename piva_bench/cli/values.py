@@ -169,6 +169,7 @@ def open_run(directory: Path, data_root: Path | None) -> tuple[Profile, dict[str
     from piva_bench.profiles import get_profile
     from piva_bench.registry import DATASETS
     from piva_bench.runs.manifest import Manifest
+    from piva_bench.runs.request import shows_scenes
 
     manifest = Manifest(directory)
     if not manifest:
@@ -180,4 +181,6 @@ def open_run(directory: Path, data_root: Path | None) -> tuple[Profile, dict[str
             f"{directory} edited {manifest.setup.dataset} at revision {manifest.setup.dataset_revision}, this copy is "
             f"{dataset.revision}: name the right one with --data-root."
         )
+    if shows_scenes(dataset):
+        profile = profile.for_scenes()
     return profile, {sample.id: sample for sample in dataset.samples}

@@ -72,10 +72,7 @@ class DepthControl:
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits over the weights and the configuration that were loaded."""
-        files = sorted(
-            f for f in self.path.iterdir() if f.name == "config.json" or f.suffix == ".safetensors"
-        )
-        return fingerprint_files((file.name, file) for file in files)
+        return control_fingerprint(self.path)
 
     def check_fit(self, denoiser: Denoiser) -> None:
         """Refuses a ControlNet made for another model.
@@ -118,6 +115,12 @@ class DepthControl:
                 controlnet_cond=depth_picture(control.depth).to(dtype), return_dict=False,
             )  # fmt: skip
         return tuple(down), middle
+
+
+def control_fingerprint(path: Path) -> str:
+    """Fingerprint of a ControlNet folder, without loading it."""
+    files = sorted(f for f in path.iterdir() if f.name == "config.json" or f.suffix == ".safetensors")
+    return fingerprint_files((file.name, file) for file in files)
 
 
 def depth_picture(depth: Tensor) -> Tensor:

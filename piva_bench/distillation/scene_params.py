@@ -15,7 +15,7 @@ class FieldParams(MethodParams):
         400, ge=1, le=100_000, source="assumed", description="steps in which a field is fitted to the views"
     )
     fit_resolution: int = parameter(
-        96, ge=4, le=512, source="assumed", description="voxels along the longest edge of the field's box"
+        64, ge=4, le=512, source="assumed", description="voxels along the longest edge of the field's box"
     )
 
 

@@ -6,14 +6,15 @@ import resource
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from piva_bench import heap
-from piva_bench.runs.pictures import make_task
 from piva_bench.runs.plan import Unit
+from piva_bench.runs.tasks import make_task, timed_edit
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
@@ -121,10 +122,10 @@ def _trial(units: Sequence[Unit], denoiser: Denoiser, resolution: int) -> Callab
         # What is kept for other edits would make the second trial another one than the first.
         denoiser.kept, kept = None, denoiser.kept
         try:
-            tasks = [make_task(unit.sample, variant.cls.card, resolution) for unit in units[:count]]
-            method = variant.cls(variant.params.model_copy(update={"steps": 1}))
+            tasks = [make_task(unit.sample, variant, resolution, denoiser.device) for unit in units[:count]]
+            short = replace(variant, params=variant.params.model_copy(update={"steps": 1}))
             memory = PeakMemory(denoiser.device)
-            method.edit(tasks, denoiser, units[0].seed)
+            timed_edit(short, tasks, denoiser, units[0].seed)
             return memory.growth()
         except Exception as error:  # what else is wrong, the run itself will find and tell
             return None if out_of_memory(error) else 0

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
-from piva_bench.runs.executor import timed_edit
-from piva_bench.runs.pictures import make_task
 from piva_bench.runs.plan import Unit, Variant
+from piva_bench.runs.tasks import make_task, timed_edit
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
@@ -71,7 +70,7 @@ def estimate(
 def _trial(units: Sequence[Unit], denoiser: Denoiser, resolution: int) -> float:
     """Seconds per edit. Two short runs tell a step's cost from what is paid once."""
     variant = units[0].variant
-    tasks = [make_task(unit.sample, variant.cls.card, resolution) for unit in units]
+    tasks = [make_task(unit.sample, variant, resolution, denoiser.device) for unit in units]
 
     def run(steps: int | None) -> float:
         changes = {} if steps is None else {"steps": steps}

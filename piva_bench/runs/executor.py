@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -10,13 +9,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from piva_bench.distillation.method import EditOutcome, EditTask, OnStep
+from piva_bench.distillation.method import EditOutcome, SceneOutcome
 from piva_bench.errors import DataError, UserError
 from piva_bench.runs.batch_size import PeakMemory, out_of_memory
-from piva_bench.runs.pictures import make_task, to_pixels
+from piva_bench.runs.pictures import to_pixels
 from piva_bench.runs.plan import Unit, Variant, make_batches
 from piva_bench.runs.record import Record, ScoreFile, Setup
-from piva_bench.runs.store import Edit, Store, encode_png
+from piva_bench.runs.store import Edit, Store, encode_png, sha256
+from piva_bench.runs.tasks import Task, make_task, timed_edit
+from piva_bench.runs.views import depth_path, encode_views, field_path
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
@@ -89,6 +90,7 @@ class Executor:
         scorer: scores each edit as it comes in.
         batch_size: most edits computed together.
         watcher: told what happens.
+        keep_fields: whether edited fields of scenes are stored beside their views.
     """
 
     def __init__(
@@ -99,9 +101,10 @@ class Executor:
         scorer: Scorer,
         batch_size: int,
         watcher: Watcher,
+        keep_fields: bool = False,
     ) -> None:
         self.store, self.setup, self.denoiser, self.scorer = store, setup, denoiser, scorer
-        self.batch_size, self.watcher = batch_size, watcher
+        self.batch_size, self.watcher, self.keep_fields = batch_size, watcher, keep_fields
         self._fits: dict[int, int] = {}
 
     def run(self, work: Work, by_sample: bool = False) -> list[Record]:
@@ -123,11 +126,11 @@ class Executor:
     def _run_batch(self, units: list[Unit]) -> list[Record]:
         self.watcher.batch_started(units)
         variant = units[0].variant
-        tasks: list[EditTask] = []
+        tasks: list[Task] = []
         outcomes: dict[str, EditOutcome] = {}
         for unit in units:
             try:
-                tasks.append(make_task(unit.sample, variant.cls.card, self.setup.resolution))
+                tasks.append(make_task(unit.sample, variant, self.setup.resolution, self.denoiser.device))
             except DataError as error:
                 outcomes[unit.sample.id] = EditOutcome(unit.sample.id, None, reason=str(error))
         peak = PeakMemory(self.denoiser.device)
@@ -142,7 +145,7 @@ class Executor:
             self.watcher.committed(edit.record, self.scorer.score(edit.record))
         return [edit.record for edit in edits]
 
-    def _edit(self, variant: Variant, tasks: list[EditTask], seed: int) -> list[EditOutcome]:
+    def _edit(self, variant: Variant, tasks: list[Task], seed: int) -> list[EditOutcome]:
         """A batch's outcomes. What is too large for the memory is halved, now and from now on; if the method
         breaks for another reason, each edit is tried alone, to find the culprit.
         """
@@ -166,7 +169,7 @@ class Executor:
         return self._fits.get(id(variant), self.batch_size)
 
     def _try(
-        self, variant: Variant, tasks: list[EditTask], seed: int
+        self, variant: Variant, tasks: list[Task], seed: int
     ) -> tuple[list[EditOutcome] | None, str, bool]:
         """Outcomes, or None, the reason in one line, and whether memory ran out."""
         try:
@@ -181,7 +184,7 @@ class Executor:
             torch.cuda.empty_cache()
         return None, reason, full
 
-    def _call(self, variant: Variant, tasks: list[EditTask], seed: int) -> list[EditOutcome]:
+    def _call(self, variant: Variant, tasks: list[Task], seed: int) -> list[EditOutcome]:
         steps = getattr(variant.params, "steps", None)
 
         def on_step(index: int, scalars: Mapping[str, float]) -> None:
@@ -196,6 +199,10 @@ class Executor:
 
     def _fault(self, outcome: EditOutcome) -> str | None:
         """Why an outcome is no result; None if it is one."""
+        if isinstance(outcome, SceneOutcome):
+            if outcome.views is None:
+                return outcome.reason or "the method returned no views and no reason"
+            return None
         if outcome.image is None:
             return outcome.reason or "the method returned no picture and no reason"
         expected = (3, self.setup.resolution, self.setup.resolution)
@@ -207,9 +214,15 @@ class Executor:
 
     def _finish(self, unit: Unit, outcome: EditOutcome, batch_size: int, megabytes: float | None) -> Edit:
         png, sha = None, None
+        files: dict[str, bytes] = {}
         reason = self._fault(outcome)
         if outcome.image is not None and reason is None:
             png, sha = encode_png(to_pixels(outcome.image))
+        elif isinstance(outcome, SceneOutcome) and outcome.views is not None and reason is None:
+            png, depth = encode_views(outcome.views)
+            sha, files[depth_path(unit.key)] = sha256(png), depth
+            if self.keep_fields and outcome.field is not None:
+                files[field_path(unit.key)] = outcome.field.to_bytes()
         record = Record(
             **self.setup.model_dump(),
             key=unit.key,
@@ -225,6 +238,7 @@ class Executor:
             seed=unit.seed,
             device=str(self.denoiser.device),
             image_sha=sha,
+            files={name: sha256(content) for name, content in files.items()},
             unet_evaluations=outcome.unet_evaluations,
             training_evaluations=outcome.training_evaluations,
             seconds=round(outcome.seconds, 6),
@@ -232,15 +246,4 @@ class Executor:
             batch_size=max(batch_size, 1),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        return Edit(record, png, outcome.trace)
-
-
-def timed_edit(
-    variant: Variant, tasks: list[EditTask], denoiser: Denoiser, seed: int, on_step: OnStep | None = None
-) -> tuple[list[EditOutcome], float]:
-    """Edits a batch; outcomes and seconds. One clock for all methods, read when the device has finished."""
-    start = time.perf_counter()
-    outcomes = variant.cls(variant.params).edit(tasks, denoiser, seed, on_step=on_step)
-    if denoiser.device.type == "cuda":
-        torch.cuda.synchronize(denoiser.device)
-    return outcomes, time.perf_counter() - start
+        return Edit(record, png, outcome.trace, files)

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from piva_bench.distillation.method import EditTask, MethodCard
-
 if TYPE_CHECKING:
     from piva_bench.data.sample import Sample
 
@@ -59,25 +57,6 @@ def mask_pixels(sample: Sample, resolution: int) -> NDArray[np.bool_] | None:
         return mask
     resized = Image.fromarray(mask).resize((resolution, resolution), Image.Resampling.NEAREST)
     return np.asarray(resized, dtype=bool)
-
-
-def make_task(sample: Sample, card: MethodCard, resolution: int) -> EditTask:
-    """What a method gets to see of a sample: the mask and the counterfactual only if its card claims them.
-
-    Raises:
-        DataError: a file of the sample is missing or torn.
-    """
-    mask = mask_pixels(sample, resolution) if card.uses_mask else None
-    reference = reference_pixels(sample, resolution) if card.kind == "reference" else None
-    return EditTask(
-        sample_id=sample.id,
-        source=to_tensor(source_pixels(sample, resolution)),
-        source_prompt=sample.source_prompt,
-        target_prompt=sample.target_prompt,
-        instruction=sample.instruction,
-        mask=None if mask is None else torch.from_numpy(mask.copy()),
-        reference=None if reference is None else to_tensor(reference),
-    )
 
 
 def _resized(picture: Image.Image, resolution: int) -> Pixels:

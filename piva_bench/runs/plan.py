@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from piva_bench.distillation.scene_params import LATENT_PARAMETERS, FieldEditParams, FieldParams
 from piva_bench.errors import UnknownName, UserError
 from piva_bench.registry import METHODS
 from piva_bench.runs.record import Setup, unit_key
 
 if TYPE_CHECKING:
     from piva_bench.data.sample import Sample
+    from piva_bench.diffusion.denoiser import Denoiser
     from piva_bench.distillation.method import EditMethod, MethodParams
     from piva_bench.profiles import Profile
 
@@ -31,6 +33,8 @@ class Variant:
         source_hash: of the method's file if it was given as a file.
         cls: the canonical method's class.
         params: its parameters, all of them.
+        scene: of the radiance field, for datasets of scenes.
+        depth_control: fingerprint of the depth ControlNet, for adapters that are one.
     """
 
     requested: str
@@ -39,10 +43,30 @@ class Variant:
     source_hash: str | None
     cls: type[EditMethod]
     params: MethodParams
+    scene: FieldParams | None = None
+    depth_control: str | None = None
 
     def params_dict(self) -> dict[str, Any]:
-        """The parameters as plain JSON values."""
-        return self.params.model_dump(mode="json")
+        """The parameters that decide its edits, as plain JSON values."""
+        if self.scene is None:
+            return self.params.model_dump(mode="json")
+        own = self.params.model_dump(mode="json", exclude=set(LATENT_PARAMETERS))
+        control = {} if self.depth_control is None else {"depth_control": self.depth_control}
+        return own | self.scene.model_dump(mode="json") | control
+
+    def attach_control(self, denoiser: Denoiser, profile: Profile) -> None:
+        """Puts the profile's depth ControlNet beside the model, where the method's adapters are one.
+
+        Raises:
+            ModelError: it is missing, or made for another model.
+        """
+        if self.depth_control is None or denoiser.depth_control is not None:
+            return
+        from piva_bench.diffusion.aliases import locate_depth_control
+        from piva_bench.diffusion.controlnet import DepthControl
+
+        folder = locate_depth_control(profile.depth_control)
+        denoiser.attach_depth_control(DepthControl.from_pretrained(folder, denoiser.device, denoiser.dtype))
 
 
 @dataclass(frozen=True)
@@ -55,7 +79,9 @@ class Unit:
     seed: int
 
 
-def resolve_variants(methods: Sequence[str], given: Mapping[str, Any], profile: Profile) -> list[Variant]:
+def resolve_variants(
+    methods: Sequence[str], given: Mapping[str, Any], profile: Profile, scenes: bool = False
+) -> list[Variant]:
     """Methods with their parameters: the user's, else the profile's, else the method's own defaults.
 
     A parameter goes to every method that has it; one that no method has is an error.
@@ -64,25 +90,48 @@ def resolve_variants(methods: Sequence[str], given: Mapping[str, Any], profile: 
         methods: names or ``path/to/file.py:Class``.
         given: parameters by name.
         profile: supplies ``method_defaults``.
+        scenes: whether scenes are edited; methods then have the parameters of their fields too.
 
     Raises:
         UnknownName: of a method or a parameter.
-        UserError: a value of the wrong type or out of its bounds.
+        UserError: a value of the wrong type or out of its bounds, a method that edits no scenes.
     """
     classes = [(name, METHODS.load(name)) for name in dict.fromkeys(methods)]
-    known = {field for _, cls in classes for field in cls.Params.model_fields}
+    known = {field for _, cls in classes for field in known_parameters(cls, scenes)}
     for parameter in given:
+        if scenes and parameter in LATENT_PARAMETERS:
+            raise UserError(
+                f"{parameter} moves a picture's latents, and these are scenes: see field_learning_rate."
+            )
         if parameter not in known:
             owner = f" of {' or '.join(methods)}"
             raise UnknownName(f"parameter{owner}", parameter, known, "See `piva-bench describe method`.")
-    return [_variant(name, cls, given, profile) for name, cls in classes]
+    return [_variant(name, cls, given, profile, scenes) for name, cls in classes]
 
 
-def _variant(requested: str, cls: type[EditMethod], given: Mapping[str, Any], profile: Profile) -> Variant:
-    fields = set(cls.Params.model_fields)
-    values = profile.defaults_for(fields) | {name: given[name] for name in given if name in fields}
+def known_parameters(cls: type[EditMethod], scenes: bool) -> set[str]:
+    """Names of a method's parameters, those of its field included where it edits scenes."""
+    return set(cls.Params.model_fields) | (set(_field_params(cls).model_fields) if scenes else set())
+
+
+def _field_params(cls: type[EditMethod]) -> type[FieldParams]:
+    """What a reference shows depends on how the source was fitted alone."""
+    return FieldParams if cls.card.kind == "reference" else FieldEditParams
+
+
+def _variant(
+    requested: str, cls: type[EditMethod], given: Mapping[str, Any], profile: Profile, scenes: bool
+) -> Variant:
+    if scenes and not cls.edits_scenes():
+        raise UserError(f"{requested} edits pictures, not 3D scenes: choose another method or dataset.")
+
+    def values(model: type[MethodParams]) -> dict[str, Any]:
+        fields = set(model.model_fields)
+        return profile.defaults_for(fields) | {name: given[name] for name in given if name in fields}
+
     try:
-        params = cls.Params(**values)
+        params = cls.Params(**values(cls.Params))
+        scene = _field_params(cls)(**values(_field_params(cls))) if scenes else None
     except ValidationError as error:
         raise UserError(f"Method {requested}: {_first_fault(error)}") from error
     source_hash = METHODS.source_hash(requested)
@@ -95,7 +144,19 @@ def _variant(requested: str, cls: type[EditMethod], given: Mapping[str, Any], pr
     if name != cls.card.name:
         # The canonical twin is an installed method; a file's own hash does not decide its pixels.
         cls, source_hash = METHODS.load(name), None
-    return Variant(requested, name, cls.card.version, source_hash, cls, params)
+    control = None
+    if getattr(params, "adapter", "lora") == "controlnet":
+        if not scenes:
+            raise UserError("adapter=controlnet needs depth, which pictures have not: leave it out.")
+        control = _control_fingerprint(profile)
+    return Variant(requested, name, cls.card.version, source_hash, cls, params, scene, control)
+
+
+def _control_fingerprint(profile: Profile) -> str:
+    from piva_bench.diffusion.aliases import locate_depth_control
+    from piva_bench.diffusion.controlnet import control_fingerprint
+
+    return control_fingerprint(locate_depth_control(profile.depth_control))
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -41,7 +41,8 @@ class Record(Setup):
         method: canonical name; a method that equals another one at these parameters is stored as that one.
         method_source: hash of the method's file where it was given as a file, else None.
         params: all parameters, defaults included.
-        image_sha: SHA-256 of the PNG file; None for a failed edit.
+        image_sha: SHA-256 of the PNG file (of a scene: the sheet of its views); None for a failed edit.
+        files: SHA-256 of the files beside it (of a scene: depth, field), by path below the output directory.
         unet_evaluations: UNet rows computed for this edit, adapter training included.
         training_evaluations: those of them that were adapter training (forward and backward).
         seconds: the batch's wall time divided by its number of edits.
@@ -64,6 +65,7 @@ class Record(Setup):
     seed: int
     device: str
     image_sha: str | None = None
+    files: dict[str, str] = Field(default_factory=dict)
     unet_evaluations: int = 0
     training_evaluations: int = 0
     seconds: float = 0.0

@@ -46,6 +46,7 @@ class RunRequest(BaseModel):
     batch_size: BatchSize = "auto"
     compile: bool = False
     channels_last: bool = False
+    keep_fields: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class Prepared:
         denoiser = Denoiser.from_pretrained(
             self.model_path, device=self.device, dtype=getattr(torch, self.request.dtype)
         )
+        for variant in self.variants:
+            variant.attach_control(denoiser, self.profile)
         denoiser.tune(compile=self.request.compile, channels_last=self.request.channels_last)
         return denoiser
 
@@ -102,6 +105,23 @@ def open_dataset(name: str, profile: Profile, data_root: Path | None) -> Dataset
     return DATASETS.load(name)(profile, data_root)
 
 
+def shows_scenes(dataset: Dataset) -> bool:
+    """Whether a dataset's samples are scenes, not pictures."""
+    return getattr(dataset, "kind", "pictures") == "scenes"
+
+
+def open_both(request: RunRequest) -> tuple[Profile, Dataset]:
+    """The dataset of a request, and its profile as it is for datasets of that kind.
+
+    Raises:
+        UnknownName: no such profile or dataset.
+        DataError: the dataset is missing or torn.
+    """
+    profile = get_profile(request.profile)
+    dataset = open_dataset(request.dataset, profile, request.data_root)
+    return profile.for_scenes() if shows_scenes(dataset) else profile, dataset
+
+
 def prepare(request: RunRequest, variants: list[Variant] | None = None) -> Prepared:
     """Looks everything up and lays out the edits.
 
@@ -112,10 +132,9 @@ def prepare(request: RunRequest, variants: list[Variant] | None = None) -> Prepa
     Raises:
         UserError: an unknown name, a parameter out of bounds, a missing dataset, model or device.
     """
-    profile = get_profile(request.profile)
+    profile, dataset = open_both(request)
     if variants is None:
-        variants = resolve_variants(request.methods, request.params, profile)
-    dataset = open_dataset(request.dataset, profile, request.data_root)
+        variants = resolve_variants(request.methods, request.params, profile, shows_scenes(dataset))
     samples = select_samples(dataset.samples, request.samples, request.limit)
     device = resolve_device(request.device)
     model_path = resolve_model(request.model or profile.model)

@@ -68,7 +68,9 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
             batch_size = prepared.batch_size([*work.missing, *work.retries], denoiser, interrupted)
             manifest.note(edits_together=batch_size)
             manifest.save(store)
-            executor = Executor(store, prepared.setup, denoiser, scorer, batch_size, watcher)
+            executor = Executor(
+                store, prepared.setup, denoiser, scorer, batch_size, watcher, prepared.request.keep_fields
+            )
             made = executor.run(work, by_sample)
         for record in work.done:
             scorer.score(record)

@@ -3,7 +3,9 @@
 Layout below the output directory::
 
     records/<key>.json            the record; the edit exists exactly if this file does
-    images/<key>.png              its picture
+    images/<key>.png              its picture; of a scene the sheet of its views, with alpha
+    depth/<key>.png               a scene's depth in these views
+    fields/<key>.safetensors      a scene's radiance field, where asked for
     traces/<key>.json             per step scalars, for convergence plots
     scores/<protocol>/<key>.json  its scores
     journal.json                  a batch being committed; gone a moment later
@@ -32,10 +34,14 @@ from pydantic import ValidationError
 from piva_bench.errors import DataError, UserError
 from piva_bench.runs.files import TEMPORARY_SUFFIX, write_atomic
 from piva_bench.runs.record import Record, ScoreFile
+from piva_bench.runs.views import decode_views, depth_path
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from piva_bench.scene.cameras import Cameras
+    from piva_bench.scene.views import PosedViews
 
 Warn = Callable[[str], None]
 
@@ -48,11 +54,13 @@ class Edit:
         record: with ``image_sha`` set by ``finished`` if there is a picture.
         png: the picture's file; None for a failed edit.
         trace: per step scalars by name.
+        files: those of ``record.files``, by path below the output directory.
     """
 
     record: Record
     png: bytes | None = None
     trace: dict[str, list[float]] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> tuple[bytes, str]:
@@ -61,7 +69,12 @@ def encode_png(pixels: NDArray[np.uint8]) -> tuple[bytes, str]:
 
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue(), hashlib.sha256(buffer.getvalue()).hexdigest()
+    return buffer.getvalue(), sha256(buffer.getvalue())
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
 
 
 class Store:
@@ -131,6 +144,8 @@ class Store:
             return True
         try:
             self._read_png(record)
+            for name in record.files:
+                self._read_file(record, name)
         except DataError as error:
             self._warn(f"{error}: computing it again")
             return False
@@ -141,7 +156,7 @@ class Store:
         return self.root / "images" / f"{key}.png"
 
     def load_image(self, record: Record) -> NDArray[np.uint8]:
-        """The picture of an edit, uint8 [H, W, 3].
+        """The picture of an edit, uint8 [H, W, 3]; of a scene its first view, on white.
 
         Raises:
             DataError: it is missing, torn or not the one that was stored.
@@ -150,7 +165,26 @@ class Store:
         from PIL import Image
 
         with Image.open(io.BytesIO(self._read_png(record))) as image:
-            return np.asarray(image.convert("RGB"))
+            if depth_path(record.key) not in record.files:
+                return np.asarray(image.convert("RGB"))
+            first = image.crop((0, 0, record.resolution, record.resolution))
+            white = Image.new("RGBA", first.size, "white")
+            return np.asarray(Image.alpha_composite(white, first).convert("RGB"))
+
+    def load_views(self, record: Record, cameras: Cameras) -> PosedViews:
+        """The views of an edited scene, with depth.
+
+        Args:
+            record: of the edit.
+            cameras: those of the sample's turntable.
+
+        Raises:
+            DataError: a file is missing, torn or not the one that was stored.
+        """
+        name = depth_path(record.key)
+        if name not in record.files:
+            raise DataError(f"record {record.key} is of a picture: it has no views")
+        return decode_views(self._read_png(record), self._read_file(record, name), cameras)
 
     def load_scores(self, protocol: str, key: str) -> ScoreFile | None:
         """The stored scores of an edit; None if there are none, or none that can be read."""
@@ -178,6 +212,8 @@ class Store:
                     path.unlink()
                 if edit.png is not None:
                     write_atomic(self.image_path(edit.record.key), edit.png)
+                for name, content in edit.files.items():
+                    write_atomic(self.root / name, content)
                 if edit.trace:
                     write_atomic(self.root / "traces" / f"{edit.record.key}.json", _trace_json(edit.trace))
             write_atomic(self._journal, _json([edit.record.model_dump() for edit in edits]))
@@ -208,14 +244,10 @@ class Store:
         return self.root / "journal.json"
 
     def _read_png(self, record: Record) -> bytes:
-        path = self.image_path(record.key)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
-        if hashlib.sha256(data).hexdigest() != record.image_sha:
-            raise DataError(f"{path} is torn or was changed")
-        return data
+        return _checked(self.image_path(record.key), record.image_sha)
+
+    def _read_file(self, record: Record, name: str) -> bytes:
+        return _checked(self.root / name, record.files[name])
 
     def _score_path(self, protocol: str, key: str) -> Path:
         return self.root / "scores" / protocol / f"{key}.json"
@@ -248,6 +280,17 @@ class Store:
                 f"Cannot store results in {self.root}: {error.strerror or error}. "
                 "What was stored before is safe: mend this and run the same command again."
             ) from error
+
+
+def _checked(path: Path, sha: str | None) -> bytes:
+    """A file with the SHA-256 it was stored with; ``DataError`` otherwise."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
+    if sha256(data) != sha:
+        raise DataError(f"{path} is torn or was changed")
+    return data
 
 
 def _trace_json(trace: dict[str, list[float]]) -> bytes:

@@ -9,9 +9,9 @@ from itertools import product
 from typing import Any
 
 from piva_bench.errors import UserError
-from piva_bench.profiles import Profile, get_profile
-from piva_bench.runs.plan import Variant, make_units, resolve_variants
-from piva_bench.runs.request import Prepared, RunRequest, prepare
+from piva_bench.profiles import Profile
+from piva_bench.runs.plan import Variant, known_parameters, make_units, resolve_variants
+from piva_bench.runs.request import Prepared, RunRequest, open_both, prepare, shows_scenes
 
 MAX_POINTS = 1000
 
@@ -66,7 +66,8 @@ def prepare_sweep(request: RunRequest, grid: Mapping[str, Sequence[Any]], beside
     Raises:
         UserError: see ``prepare``; also an empty or too large grid.
     """
-    points = sweep_points(request, grid, beside, get_profile(request.profile))
+    profile, dataset = open_both(request)
+    points = sweep_points(request, grid, beside, profile, shows_scenes(dataset))
     variants: list[Variant] = []
     merged: dict[tuple[str, str | None, str], Variant] = {}
     for i, point in enumerate(points):
@@ -86,7 +87,11 @@ def prepare_sweep(request: RunRequest, grid: Mapping[str, Sequence[Any]], beside
 
 
 def sweep_points(
-    request: RunRequest, grid: Mapping[str, Sequence[Any]], beside: Sequence[str], profile: Profile
+    request: RunRequest,
+    grid: Mapping[str, Sequence[Any]],
+    beside: Sequence[str],
+    profile: Profile,
+    scenes: bool = False,
 ) -> list[Point]:
     """The rows of a sweep, without their keys.
 
@@ -103,22 +108,22 @@ def sweep_points(
     for method in request.methods:
         for combination in product(*grid.values()):
             here = dict(zip(grid, combination, strict=True))
-            (variant,) = resolve_variants([method], {**request.params, **here}, profile)
+            (variant,) = resolve_variants([method], {**request.params, **here}, profile, scenes)
             detail = ", ".join(f"{name}={value}" for name, value in here.items())
             points.append(Point(f"{_short(method)} ({detail})" if detail else _short(method), here, variant))
     others = [method for method in beside if method not in request.methods]
     for method in others:
         # A parameter that the sweep's method has need not be known to each method beside it.
-        known = {name: value for name, value in request.params.items() if _has(method, name)}
-        (variant,) = resolve_variants([method], known, profile)
+        known = {name: value for name, value in request.params.items() if _has(method, name, scenes)}
+        (variant,) = resolve_variants([method], known, profile, scenes)
         points.append(Point(_short(method), {}, variant))
     return points
 
 
-def _has(method: str, parameter: str) -> bool:
+def _has(method: str, parameter: str, scenes: bool) -> bool:
     from piva_bench.registry import METHODS
 
-    return parameter in METHODS.load(method).Params.model_fields
+    return parameter in known_parameters(METHODS.load(method), scenes)
 
 
 def _short(method: str) -> str:

@@ -1,0 +1,143 @@
+"""``piva-bench edit3d``: one scene or 3D model of one's own, two prompts, one method."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from piva_bench.cli import options, values
+from piva_bench.errors import UserError
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+piva-bench edit3d --scene cup.glb --source-prompt "a white cup" --target-prompt "a red cup" --model sd-1.5
+
+piva-bench edit3d --scene nerf_synthetic/lego -m dds --source-prompt "a yellow toy" --target-prompt "a red toy"
+
+piva-bench edit3d --scene teddy.glb --source-prompt "a photo of a teddy bear" \
+--target-prompt "a photo of a blue teddy bear" --param views=4 --param field_learning_rate=0.1 -o blue
+
+[bold]Good to know[/bold]
+
+A scene is a NeRF-synthetic folder, a nerfstudio capture (transforms.json) or a model file (GLB, glTF, OBJ, PLY, STL),
+which is photographed from all sides first. A radiance field is fitted once (a minute on two cores for the embedded
+model's size) and kept; edits of the same scene start from it. z is up. Pictures without transparency need their
+background's colour (--background).
+
+field_room says how many voxels beyond its surface the scene may grow, preservation_weight how much of it is kept;
+adapter=controlnet makes Piva's two scores see the depth. `piva-bench describe method piva` explains the others.
+
+Without --model the small embedded model is used, which knows toy-like studio photographs and nothing else.
+"""
+
+_OUT = "What to save"
+
+
+def edit3d(
+    scene: Annotated[
+        Path,
+        typer.Option("--scene", help="Folder or file of a capture (transforms*.json), or a 3D model's file."),
+    ],
+    source_prompt: Annotated[str, typer.Option("--source-prompt", help="What the scene shows.")],
+    target_prompt: Annotated[str, typer.Option("--target-prompt", help="What it shall show.")],
+    method: Annotated[str, typer.Option("--method", "-m", help="Name or file.py:Class.")] = "piva",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="Alias (sd-1.4, sd-1.5, sd-2.1-base), diffusers folder or .safetensors file.",
+            show_default="the embedded model",
+        ),
+    ] = None,
+    param: options.Param = None,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed, another edit.")] = 0,
+    background: Annotated[
+        str, typer.Option("--background", help="What is behind the scene: red,green,blue from 0 to 1.")
+    ] = "1,1,1",
+    device: options.Device = "auto",
+    dtype: options.Precision = options.Dtype.float32,
+    frames: Annotated[
+        int, typer.Option("--frames", min=4, max=720, help="Views of the turntable.", rich_help_panel=_OUT)
+    ] = 120,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for turntable.gif (source and edit side by side), views.png and depth.png (sheets of the "
+            "edit's views) and field.safetensors.",
+            show_default="<scene>-<method>",
+            rich_help_panel=_OUT,
+        ),
+    ] = None,
+) -> None:
+    """Edit one 3D scene: say what it shows and what it shall show."""
+    from piva_bench.profiles import EMBEDDED_MODEL, get_profile, resolve_model
+    from piva_bench.runs.plan import resolve_variants
+    from piva_bench.runs.request import resolve_device
+
+    colour = _colour(background)
+    embedded = model in (None, EMBEDDED_MODEL)
+    profile = get_profile("embedded" if embedded else "paper").for_scenes()
+    (variant,) = resolve_variants([method], values.parse_params(param or []), profile, scenes=True)
+    if variant.cls.card.kind == "reference":
+        raise UserError(f"{method} is a reference row of tables, no editing method: choose another.")
+    path, device = resolve_model(model or EMBEDDED_MODEL), resolve_device(device)
+    target = output or Path(f"{scene.stem}-{method.rpartition(':')[2]}")
+
+    import torch
+
+    from piva_bench.diffusion.denoiser import Denoiser
+    from piva_bench.distillation.scene_params import FieldEditParams
+    from piva_bench.runs import single_scene
+
+    denoiser = Denoiser.from_pretrained(path, device=device, dtype=getattr(torch, dtype.value))
+    variant.attach_control(denoiser, profile)
+    opened = single_scene.open_scene(scene, denoiser.resolution, frames)
+    if opened.note:
+        typer.echo(opened.note, err=True)
+    assert isinstance(variant.scene, FieldEditParams)
+    steps = getattr(variant.params, "steps", 1)
+    with _progress(variant.scene.fit_steps, steps) as (on_fit, on_step):
+        result = single_scene.edit_scene(
+            opened, variant.cls(variant.params), variant.scene, denoiser, source_prompt, target_prompt, seed=seed,
+            background=colour, on_fit=on_fit, on_step=on_step,
+            side_words=single_scene.STUDIO_SIDE_WORDS if embedded else single_scene.SIDE_WORDS,
+        )  # fmt: skip
+    written = result.save(target, colour)
+    typer.echo(
+        f"{variant.cls.card.title}, {result.seconds:.1f} s on {device}: {', '.join(map(str, written))}"
+    )
+
+
+def _colour(text: str) -> tuple[float, float, float]:
+    try:
+        red, green, blue = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(f"--background {text}: give red,green,blue, for example 1,1,1 for white.") from error
+    if not all(0 <= part <= 1 for part in (red, green, blue)):
+        raise UserError(f"--background {text}: give values from 0 to 1.")
+    return red, green, blue
+
+
+@contextmanager
+def _progress(fit: int, edit: int) -> Iterator[tuple[Callable[..., Any] | None, Callable[..., Any] | None]]:
+    """Two bars in a terminal, nothing anywhere else."""
+    if not sys.stderr.isatty():
+        yield None, None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        fitting, editing = bar.add_task("fitting the field", total=fit), bar.add_task("editing", total=edit)
+        yield (
+            lambda index, loss: bar.update(fitting, completed=index + 1),
+            lambda index, scalars: bar.update(editing, completed=index + 1),
+        )
