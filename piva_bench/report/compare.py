@@ -18,6 +18,7 @@ from piva_bench.metrics.protocol import MetricInfo
 from piva_bench.report.comparisons import p_text, signed
 from piva_bench.report.contact_sheet import SheetRow, contact_sheet
 from piva_bench.report.formats import heading, markdown_escape
+from piva_bench.report.look import edit_look, reference_look, source_look
 from piva_bench.report.results import SETUP, load_results, metrics_of
 from piva_bench.report.statistics_paired import cluster_of, compare, holm, paired_differences
 
@@ -190,7 +191,12 @@ def moved_sheet(change: Change, samples: Mapping[str, Sample], limit: int) -> Im
     for sample_id in change.moved.index[:limit]:
         sample = samples.get(sample_id)
         source, reference = (_of_dataset(sample, kind) for kind in ("source", "reference"))
-        cells = [source, _edit(change.first, sample_id), _edit(change.second, sample_id), reference]
+        cells = [
+            source,
+            _edit(change.first, sample_id, sample),
+            _edit(change.second, sample_id, sample),
+            reference,
+        ]
         known = differences.loc[sample_id].dropna()
         headlines = [name for name in metrics if metrics[name].headline and name in known]
         told = ", ".join(
@@ -242,17 +248,16 @@ def _of_dataset(sample: Sample | None, kind: str) -> np.ndarray | str:
     if sample is None:
         return "the dataset is not at hand"
     try:
-        picture = sample.load_source() if kind == "source" else sample.load_reference()
+        picture = source_look(sample) if kind == "source" else reference_look(sample)
     except DataError as error:
         return str(error)
     return np.asarray(picture) if picture is not None else "no counterfactual"
 
 
-def _edit(side: Side, sample_id: str) -> np.ndarray | str:
+def _edit(side: Side, sample_id: str, sample: Sample | None) -> np.ndarray | str:
     rows = side.results[(side.results["sample_id"] == sample_id) & (side.results["status"] == "ok")]
     try:
         key = rows.sort_values("seed")["key"].iloc[0]
-        with Image.open(side.directory / "images" / f"{key}.png") as picture:
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, IndexError):
+        return np.asarray(edit_look(sample, side.directory / "images" / f"{key}.png"))
+    except (OSError, SyntaxError, ValueError, IndexError, DataError):
         return "picture missing or torn"

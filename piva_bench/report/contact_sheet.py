@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from piva_bench.data.sample import Sample
 from piva_bench.errors import DataError
 from piva_bench.metrics.protocol import Pixels
+from piva_bench.report.look import edit_look, reference_look, source_look
 from piva_bench.report.results import SECTIONS
 
 CELL = 128
@@ -122,10 +123,10 @@ def sheet_of_run(
             continue
         sample = samples[sample_id]
         of_sample = shown[shown["sample_id"] == sample_id].set_index("variant")
-        cells = [_of_dataset(sample.load_source)]
-        cells += [_edit(of_sample, variant, images) for variant in variants]
+        cells = [_of_dataset(source_look, sample)]
+        cells += [_edit(of_sample, variant, images, sample) for variant in variants]
         if with_reference:
-            cells.append(_of_dataset(sample.load_reference))
+            cells.append(_of_dataset(reference_look, sample))
         text = f"{sample_id} · {sample.edit_type}"
         rows.append(SheetRow(text, sample.source_prompt, sample.target_prompt, cells))
     return contact_sheet(title, ["source", *variants, *["counterfactual"][: int(with_reference)]], rows)
@@ -142,24 +143,23 @@ def _section_order(column: pd.Series) -> pd.Series:
     return column.map(list(SECTIONS).index) if column.name == "section" else column
 
 
-def _of_dataset(load: Callable[[], Image.Image | None]) -> Pixels | str:
+def _of_dataset(look: Callable[[Sample], Image.Image | None], sample: Sample) -> Pixels | str:
     try:
-        picture = load()
+        picture = look(sample)
     except DataError as error:
         return str(error)
     return "no counterfactual" if picture is None else np.asarray(picture)
 
 
-def _edit(of_sample: pd.DataFrame, variant: str, images: Path) -> Pixels | str:
+def _edit(of_sample: pd.DataFrame, variant: str, images: Path, sample: Sample) -> Pixels | str:
     if variant not in of_sample.index:
         return "not run"
     record = of_sample.loc[variant]
     if record["status"] == "failed":
         return f"failed: {record['reason']}"
     try:
-        with Image.open(images / f"{record['key']}.png") as picture:
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError):
+        return np.asarray(edit_look(sample, images / f"{record['key']}.png"))
+    except (OSError, SyntaxError, ValueError, DataError):
         return "picture missing or torn"
 
 

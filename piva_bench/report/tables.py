@@ -11,8 +11,12 @@ import pandas as pd
 from piva_bench.metrics.protocol import MetricInfo
 from piva_bench.report.results import SECTIONS, SETUP, head, metrics_of
 from piva_bench.report.statistics import Interval, mean_interval
+from piva_bench.report.statistics_paired import cluster_of
 
-NOTE = "mean ± 95 % interval (Student's t over samples, seeds averaged first)"
+NOTE = (
+    "mean ± 95 % interval (Student's t over samples, seeds averaged first; clustered by object where the dataset "
+    "names it)"
+)
 
 
 @dataclass(frozen=True)
@@ -129,11 +133,12 @@ def by_type_table(results: pd.DataFrame) -> Table:
 def _table(results: pd.DataFrame, title: str, group: str | None) -> Table:
     lines = tuple(head(results))
     metrics = tuple(metrics_of(results))
+    clusters = cluster_of(results)
     keys = ["section", "variant"] if group is None else [group, "section", "variant"]
     rows = []
     for key, part in results.groupby(keys, sort=False):
         *groups, section, label = map(str, key)
-        rows.append(_row(part, metrics, section, label, groups[0] if groups else None))
+        rows.append(_row(part, metrics, clusters, section, label, groups[0] if groups else None))
     order = list(SECTIONS)
     rows.sort(key=lambda row: (row.group or "", order.index(row.section), row.label))
     setup = {column: str(results[column].iloc[0]) for column in SETUP}
@@ -141,17 +146,23 @@ def _table(results: pd.DataFrame, title: str, group: str | None) -> Table:
 
 
 def _row(
-    part: pd.DataFrame, metrics: Sequence[MetricInfo], section: str, label: str, group: str | None
+    part: pd.DataFrame,
+    metrics: Sequence[MetricInfo],
+    clusters: pd.Series,
+    section: str,
+    label: str,
+    group: str | None,
 ) -> Row:
     done = part[part["status"] == "ok"]
     per_sample = done.groupby("sample_id")[[metric.name for metric in metrics]].mean()
+    objects = list(clusters.reindex(per_sample.index))
     return Row(
         section=section,
         label=label,
         group=group,
         n=int(done["sample_id"].nunique()),
         failed=int((part["status"] == "failed").sum()),
-        cells={metric.name: mean_interval(per_sample[metric.name]) for metric in metrics},
+        cells={metric.name: mean_interval(per_sample[metric.name], clusters=objects) for metric in metrics},
         seconds=float(done["seconds"].mean()),
         unet_evaluations=float(done["unet_evaluations"].mean()),
         peak_memory_mb=float(pd.to_numeric(done["peak_memory_mb"]).max()),

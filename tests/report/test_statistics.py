@@ -40,3 +40,28 @@ def test_undefined_values_are_left_out_and_counted():
     nothing = mean_interval([math.nan])
     assert nothing.n == 0
     assert math.isnan(nothing.mean)
+
+
+def test_clusters_of_equal_size_are_as_good_as_their_means():
+    rng = np.random.default_rng(1)
+    values = rng.normal(0, 1, (9, 3)) + rng.normal(0, 2, (9, 1))
+    labels = np.repeat([f"object {i}" for i in range(9)], 3)
+    clustered, means = mean_interval(values.ravel(), clusters=labels), mean_interval(values.mean(axis=1))
+    assert (clustered.mean, clustered.margin) == pytest.approx((means.mean, means.margin))
+    assert clustered.n == 27
+    assert clustered.margin > mean_interval(values.ravel()).margin
+
+
+def test_a_cluster_of_its_own_for_each_value_changes_nothing_and_one_for_all_says_nothing():
+    values = [1.0, math.nan, 4.0, 2.0]
+    assert mean_interval(values, clusters=list("abcd")) == mean_interval(values)
+    assert math.isnan(mean_interval(values, clusters=list("aaaa")).margin)
+
+
+def test_clustered_intervals_cover_the_truth():
+    rng = np.random.default_rng(2)
+    labels = np.repeat(np.arange(16), 2)
+    objects = rng.normal(0, 1, (2000, 16))
+    draws = objects[:, labels] + rng.normal(0, 0.5, (2000, 32))
+    intervals = [mean_interval(row, clusters=labels) for row in draws]
+    assert 0.93 <= np.mean([i.low <= 0 <= i.high for i in intervals]) <= 0.97

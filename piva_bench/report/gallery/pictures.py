@@ -13,7 +13,9 @@ import numpy as np
 from PIL import Image
 
 from piva_bench.data.sample import Sample
+from piva_bench.data.scene_sample import SceneSample
 from piva_bench.errors import DataError
+from piva_bench.report.look import edit_look, reference_look, source_look
 from piva_bench.runs.files import write_atomic
 
 SMALL = 160
@@ -43,14 +45,25 @@ def write_sample_pictures(
         return dict(pool.map(write, enumerate(ids)))
 
 
-def write_edits(folder: Path, images: Path, keys: Iterable[str], resolution: int) -> None:
+def write_edits(
+    folder: Path, images: Path, edits: Iterable[tuple[str, Sample | None]], resolution: int
+) -> None:
     """The edits' pictures below ``folder``: ``edits/<key>.png``, and ``thumbs/<key>.jpg`` if they are large.
 
-    An edit is linked to the run's file where the file system allows it, and copied otherwise.
+    An edit is linked to the run's file where the file system allows it, and copied otherwise; of a scene's four
+    sides are shown.
     """
     (folder / "edits").mkdir(parents=True, exist_ok=True)
 
-    def write(key: str) -> None:
+    def write(edit: tuple[str, Sample | None]) -> None:
+        key, sample = edit
+        if isinstance(sample, SceneSample):
+            try:
+                picture = edit_look(sample, images / f"{key}.png")
+            except (OSError, SyntaxError, ValueError, DataError):
+                return
+            write_atomic(folder / "edits" / f"{key}.png", _png(picture))
+            return
         place(images / f"{key}.png", folder / "edits" / f"{key}.png")
         if resolution > SMALL:
             try:
@@ -60,7 +73,7 @@ def write_edits(folder: Path, images: Path, keys: Iterable[str], resolution: int
                 (folder / "thumbs" / f"{key}.jpg").unlink(missing_ok=True)
 
     with ThreadPoolExecutor() as pool:
-        list(pool.map(write, keys))
+        list(pool.map(write, edits))
 
 
 def place(origin: Path, target: Path) -> None:
@@ -89,14 +102,14 @@ def remove_others(folder: Path, keep: Iterable[str]) -> None:
 
 def _write_one(folder: Path, number: int, sample: Sample, resolution: int) -> dict[str, str]:
     written = {}
-    for name, load in (("source", sample.load_source), ("reference", sample.load_reference)):
+    for name, look in (("source", source_look), ("reference", reference_look)):
         try:
-            picture = load()
+            picture = look(sample)
         except DataError:
             continue
         if picture is None:
             continue
-        if picture.size != (resolution, resolution):
+        if picture.size != (resolution, resolution) and not isinstance(sample, SceneSample):
             picture = picture.resize((resolution, resolution), Image.Resampling.LANCZOS)
         written[name] = f"samples/{number:05d}_{name}.png"
         write_atomic(folder / written[name], _png(picture))

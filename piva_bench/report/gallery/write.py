@@ -42,8 +42,10 @@ def write_gallery(
     resolution = int(results["resolution"].iloc[0])
     ids = sorted(results["sample_id"].unique())
     pictures = write_sample_pictures(folder, samples, ids, resolution)
-    keys = list(results.loc[results["status"] == "ok", "key"])
-    write_edits(folder, output_dir / "images", keys, resolution)
+    done = results[results["status"] == "ok"]
+    keys = list(done["key"])
+    edits = [(key, samples.get(sample)) for key, sample in zip(keys, done["sample_id"], strict=True)]
+    write_edits(folder, output_dir / "images", edits, resolution)
     films = {key: path for key, path in find_films(output_dir).items() if key in set(results["key"])}
     for path in films.values():
         (folder / "films").mkdir(exist_ok=True)
