@@ -49,7 +49,10 @@ class FieldEdit:
         self.field = copy.deepcopy(self.source)
         self._make_room(task.params.field_room)
         self.optimizer = torch.optim.Adam(
-            [self.field.raw], lr=task.params.field_learning_rate, betas=(0.9, 0.99)
+            [self.field.raw],
+            lr=task.params.field_learning_rate,
+            betas=(0.9, 0.99),
+            eps=task.params.field_epsilon,
         )
         self._alpha: Tensor | None = None
 

@@ -28,6 +28,14 @@ class FieldEditParams(FieldParams):
     field_learning_rate: float = parameter(
         0.05, gt=0, le=10, source="assumed", description="Adam's rate on the raw density and colour"
     )
+    field_epsilon: float = parameter(
+        1e-3,
+        gt=0,
+        le=1,
+        source="assumed",
+        description="Adam's epsilon: nodes with smaller gradients hardly move. The default 1e-8 gives the noise in "
+        "empty air the same steps as a consistent pull on a surface, and the scene stands in coloured fog",
+    )
     field_room: int = parameter(
         6,
         ge=0,
@@ -51,5 +59,9 @@ class FieldEditParams(FieldParams):
         0.0, ge=0, le=1e6, source="assumed", description="weight of views neither opaque nor clear"
     )
     outside: float = parameter(
-        0.0, ge=0, le=1e6, source="assumed", description="weight of density outside the source's own surface"
+        3000.0,
+        ge=0,
+        le=1e6,
+        source="assumed",
+        description="weight of the mean opacity beyond the source's surface: to grow must be worth it",
     )
