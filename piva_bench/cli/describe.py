@@ -14,6 +14,9 @@ from piva_bench.cli import options
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
+    from piva_bench.distillation.method import MethodParams
+    from piva_bench.profiles import Profile
+
 
 class Kind(StrEnum):
     """What can be described."""
@@ -55,15 +58,22 @@ Description = tuple[dict[str, Any], dict[str, Rows]]
 def _method(name: str, profile_name: str) -> Description:
     from piva_bench.profiles import get_profile
     from piva_bench.registry import METHODS
+    from piva_bench.runs.plan import field_params
 
     cls, profile = METHODS.load(name), get_profile(profile_name)
-    fields = cls.Params.model_fields
+    tables = {"parameters": _parameters(cls.Params, profile)}
+    if cls.edits_scenes():
+        tables["for 3D scenes"] = _parameters(field_params(cls), profile.for_scenes())
+    return {**cls.card.model_dump(), "defined in": METHODS.origin(name)}, tables
+
+
+def _parameters(model: type[MethodParams], profile: Profile) -> Rows:
+    fields = model.model_fields
     replaced = profile.defaults_for(set(fields))
     # A method's own parameters before those it shares with others.
-    declared = [each for base in cls.Params.__mro__ for each in vars(base).get("__annotations__", ())]
+    declared = [each for base in model.__mro__ for each in vars(base).get("__annotations__", ())]
     ordered = dict.fromkeys(each for each in declared if each in fields)
-    rows = [_parameter(each, fields[each], replaced, profile.name) for each in ordered]
-    return {**cls.card.model_dump(), "defined in": METHODS.origin(name)}, {"parameters": rows}
+    return [_parameter(each, fields[each], replaced, profile.name) for each in ordered]
 
 
 def _parameter(name: str, field: FieldInfo, replaced: dict[str, Any], profile: str) -> dict[str, Any]:

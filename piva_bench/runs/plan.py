@@ -111,10 +111,10 @@ def resolve_variants(
 
 def known_parameters(cls: type[EditMethod], scenes: bool) -> set[str]:
     """Names of a method's parameters, those of its field included where it edits scenes."""
-    return set(cls.Params.model_fields) | (set(_field_params(cls).model_fields) if scenes else set())
+    return set(cls.Params.model_fields) | (set(field_params(cls).model_fields) if scenes else set())
 
 
-def _field_params(cls: type[EditMethod]) -> type[FieldParams]:
+def field_params(cls: type[EditMethod]) -> type[FieldParams]:
     """What a reference shows depends on how the source was fitted alone."""
     return FieldParams if cls.card.kind == "reference" else FieldEditParams
 
@@ -131,7 +131,7 @@ def _variant(
 
     try:
         params = cls.Params(**values(cls.Params))
-        scene = _field_params(cls)(**values(_field_params(cls))) if scenes else None
+        scene = field_params(cls)(**values(field_params(cls))) if scenes else None
     except ValidationError as error:
         raise UserError(f"Method {requested}: {_first_fault(error)}") from error
     source_hash = METHODS.source_hash(requested)
