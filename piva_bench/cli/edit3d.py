@@ -79,15 +79,16 @@ def edit3d(
 ) -> None:
     """Edit one 3D scene: say what it shows and what it shall show."""
     from piva_bench.profiles import EMBEDDED_MODEL, get_profile, resolve_model
+    from piva_bench.registry import METHODS
     from piva_bench.runs.plan import resolve_variants
     from piva_bench.runs.request import resolve_device
 
     colour = _colour(background)
     embedded = model in (None, EMBEDDED_MODEL)
     profile = get_profile("embedded" if embedded else "paper").for_scenes()
-    (variant,) = resolve_variants([method], values.parse_params(param or []), profile, scenes=True)
-    if variant.cls.card.kind == "reference":
+    if METHODS.load(method).card.kind == "reference":
         raise UserError(f"{method} is a reference row of tables, no editing method: choose another.")
+    (variant,) = resolve_variants([method], values.parse_params(param or []), profile, scenes=True)
     path, device = resolve_model(model or EMBEDDED_MODEL), resolve_device(device)
     target = output or Path(f"{scene.stem}-{method.rpartition(':')[2]}")
 

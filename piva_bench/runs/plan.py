@@ -97,6 +97,9 @@ def resolve_variants(
         UserError: a value of the wrong type or out of its bounds, a method that edits no scenes.
     """
     classes = [(name, METHODS.load(name)) for name in dict.fromkeys(methods)]
+    for name, cls in classes:
+        if scenes and not cls.edits_scenes():
+            raise UserError(f"{name} edits pictures, not 3D scenes: choose another method or dataset.")
     known = {field for _, cls in classes for field in known_parameters(cls, scenes)}
     for parameter in given:
         if scenes and parameter in LATENT_PARAMETERS:
@@ -122,9 +125,6 @@ def field_params(cls: type[EditMethod]) -> type[FieldParams]:
 def _variant(
     requested: str, cls: type[EditMethod], given: Mapping[str, Any], profile: Profile, scenes: bool
 ) -> Variant:
-    if scenes and not cls.edits_scenes():
-        raise UserError(f"{requested} edits pictures, not 3D scenes: choose another method or dataset.")
-
     def values(model: type[MethodParams]) -> dict[str, Any]:
         fields = set(model.model_fields)
         return profile.defaults_for(fields) | {name: given[name] for name in given if name in fields}

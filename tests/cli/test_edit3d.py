@@ -1,0 +1,100 @@
+"""`piva-bench edit3d` on the tiny model: a capture, a 3D model's file, and what goes wrong."""
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+from piva_bench.cli.app import EXIT_USER_ERROR
+from piva_bench.runs.single_scene import open_scene
+from piva_bench.runs.views import decode_views
+from piva_bench.scene.cameras import RIG, Cameras
+from piva_bench.scene.field import RadianceField
+from piva_bench.scene.transforms import write_nerf_synthetic, write_nerfstudio
+from piva_bench.scene.views import PosedViews
+from tests.distillation.scene_tasks import ball
+
+PROMPTS = ("--source-prompt", "a red ball", "--target-prompt", "a blue ball")
+SHORT = ("--param", "steps=2", "--param", "fit_steps=30", "--param", "fit_resolution=12", "--frames", "5")
+
+
+@pytest.fixture
+def edit3d(cli, bench, monkeypatch, tmp_path):
+    monkeypatch.setenv("PIVA_BENCH_FIELDS", str(tmp_path / "fields"))
+    return lambda *given: cli("edit3d", *given, *PROMPTS, "--model", bench / "model", *SHORT)
+
+
+@pytest.fixture
+def capture(tmp_path):
+    write_nerf_synthetic(ball().render_views(RIG.sphere(6, 40)), tmp_path / "ball")
+    return "ball"
+
+
+def test_a_capture_is_edited_and_saved(edit3d, capture, tmp_path):
+    code, out, err = edit3d("--scene", capture, "-m", "dds")
+    assert code == 0, err
+    assert "turntable.gif" in out
+    folder = tmp_path / "ball-dds"
+    with Image.open(folder / "turntable.gif") as animation:
+        assert animation.n_frames == 5
+        assert animation.width == 2 * 192
+    field = RadianceField.load(folder / "field.safetensors")
+    turntable = open_scene(tmp_path / "ball", 32, 5).turntable
+    views = decode_views((folder / "views.png").read_bytes(), (folder / "depth.png").read_bytes(), turntable)
+    assert views.silhouettes.any(axis=(1, 2)).all()
+    assert np.abs(field.render_views(turntable).alpha - views.alpha).mean() < 0.01
+
+
+def test_an_opaque_capture_needs_its_background(edit3d, tmp_path):
+    views = ball().render_views(RIG.sphere(6, 32))
+    opaque = views.images.copy()
+    opaque[..., :3], opaque[..., 3] = views.composite((0, 1, 0)), 255
+    write_nerfstudio(PosedViews(opaque, views.cameras), tmp_path / "green")
+    code, _, err = edit3d("--scene", "green", "-m", "dds", "--background", "0,1,0")
+    assert code == 0, err
+
+
+def test_a_capture_away_from_the_origin_is_found_and_turned_about_its_own_centre(tmp_path):
+    views = ball().render_views(RIG.sphere(8, 32))
+    poses = views.cameras.camera_to_world.copy()
+    poses[:, :3, 3] += (5, -3, 2)
+    moved = Cameras(poses, views.cameras.intrinsics, 32, 32)
+    write_nerfstudio(PosedViews(views.images, moved), tmp_path / "far")
+    scene = open_scene(tmp_path / "far", 32, 12)
+    assert scene.box.mean(axis=0) == pytest.approx([5, -3, 2], abs=1e-4)
+    assert (scene.box[0] < np.array([5, -3, 2]) - 0.7).all()  # the ball fits in
+    assert scene.turntable.positions.mean(axis=0)[:2] == pytest.approx([5, -3], abs=1e-3)
+    away = np.linalg.norm(scene.turntable.positions - [5, -3, 2], axis=1)
+    assert away == pytest.approx(RIG.distance, rel=1e-3)
+    assert not scene.sided
+
+
+def test_a_models_file_is_photographed_first_and_its_front_is_known(edit3d, tmp_path):
+    pytest.importorskip("moderngl")
+    box = trimesh.creation.box((1, 2, 3))
+    box.visual.face_colors = (200, 40, 40, 255)
+    box.export(tmp_path / "box.glb")
+    code, _, err = edit3d("--scene", "box.glb", "-m", "piva", "-o", "changed")
+    assert code == 0, err
+    assert (tmp_path / "changed" / "field.safetensors").is_file()
+    assert open_scene(tmp_path / "box.glb", 32, 4).sided
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (("--scene", "nowhere"), "nowhere"),
+        (("--scene", "none.glb"), "none.glb does not exist"),
+        (("--scene", "ball", "-m", "identity"), "reference row"),
+        (("--scene", "ball", "-m", "vae_roundtrip"), "reference row"),
+        (("--scene", "ball", "--background", "white"), "give red,green,blue"),
+        (("--scene", "ball", "--background", "1,1,2"), "from 0 to 1"),
+        (("--scene", "ball", "--param", "learning_rate=1"), "field_learning_rate"),
+        (("--scene", "ball", "--param", "views=9"), "views=9"),
+    ],
+)
+def test_mistakes_are_one_line(edit3d, capture, given, line):
+    code, _, err = edit3d(*given)
+    assert code == EXIT_USER_ERROR
+    assert line in err
+    assert len(err.strip().splitlines()) == 1
