@@ -49,7 +49,7 @@ class ViewsV1:
         self._classifier = StudioClassifier.load(classifier or paths.studio_classifier_dir())
         self._stlpips = STLPIPS(stlpips)
         config = {k: self._clip.config[k] for k in ("model_cfg", "preprocess_cfg", "token_ids")}
-        self.fingerprint = fingerprint(
+        self._fingerprint = fingerprint(
             DEFINITIONS,
             json.dumps(config, sort_keys=True),
             self._clip.model,
@@ -57,7 +57,11 @@ class ViewsV1:
             self._classifier,
             self._stlpips,
         )
+
+    @property
+    def fingerprint(self) -> str:
         """16 hexadecimal digits over the evaluators' weights, their preprocessing and the definitions."""
+        return self._fingerprint
 
     def score(self, pair: ViewsPair) -> Scores:
         """All metrics of one 3D edit; see ``descriptors`` for their definitions."""

@@ -98,7 +98,7 @@ def test_revision_and_scene_id_say_what_has_changed(tiny, tmp_path):
         (lambda root: (root / "views/ball/ball-blue.webp").write_bytes(b"RIFF"), "is no whole picture"),
         (
             lambda root: shutil.copy(root / "sets/floor.webp", root / "views/ball/turntable.webp"),
-            "is 32x16 px, not 192x16",
+            "is 64x32 px, not 384x32",
         ),
         (
             lambda root: edit_manifest(root, lambda m: m["scenes"]["ball"].update(set="lawn")),
@@ -133,7 +133,7 @@ def test_what_is_wrong_with_a_copy_is_said_in_a_line(tiny, damage, said):
             "3 azimuths and 4 elevations",
         ),
         (lambda root: (root / "dataset.yaml").unlink(), "dataset.yaml is missing"),
-        (lambda root: None, "holds 16 px views, profile 'embedded' works at 64"),
+        (lambda root: None, "holds 32 px views, profile 'embedded' works at 64"),
     ],
 )
 def test_a_copy_that_cannot_be_used_is_one_error(tiny, damage, said):

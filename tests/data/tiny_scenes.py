@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-SIZE, FIT, TURN = 16, 4, 8
+SIZE, FIT, TURN = 32, 4, 8
 NEAR, FAR = 2.0, 4.0
 
 
