@@ -15,7 +15,10 @@ from piva_bench.nerfstudio.scene import NerfstudioScene, Shown, picture_name
 from piva_bench.scene.cameras import Cameras
 
 RAYS = 1024
-"""Rays a step on which the scene's own losses are computed."""
+"""Rays a step on which samplers are taught."""
+
+SAMPLER_LOSSES = ("interlevel_loss", "rgb_loss_coarse")
+"""Teach nerfacto's proposal networks and vanilla-nerf's coarse field; neither reaches the field that is shown."""
 
 
 class SceneEdit:
@@ -62,11 +65,10 @@ class SceneEdit:
         return _view(self.source.render(self.cameras[[view]]))
 
     def penalty(self) -> Tensor:
-        """What the scene's method asks of a scene whatever its pictures show, on some rays of the views last shown.
+        """What keeps the networks that choose samples in step with the edit, on some rays of the views last shown.
 
-        It is the method's training loss with the scene's own picture in the place of the photograph. The
-        photometric loss vanishes. What remains keeps the networks that choose samples in step with what is edited
-        (the proposal networks of nerfacto, the coarse field of NeRF), and the field tidy.
+        It is the part of the method's training loss that teaches them, with the scene's own picture in the place
+        of the photograph. The rest would move the field whether the edit asks for it or not.
         """
         model, draw = self.scene.model, np.random.default_rng([self._looks, len(self.cameras)])
         total = torch.zeros((), device=model.device)
@@ -77,7 +79,7 @@ class SceneEdit:
             outputs = model(rays[torch.from_numpy(chosen).to(model.device)])
             batch = {"image": model.get_rgba_image(outputs, picture_name(outputs)).detach()}
             losses = model.get_loss_dict(outputs, batch, model.get_metrics_dict(outputs, batch))
-            total = total + sum(losses.values())
+            total = total + sum(losses[name] for name in SAMPLER_LOSSES if name in losses)
         return total
 
 

@@ -78,6 +78,11 @@ class NerfstudioScene:
 
     def copy(self) -> NerfstudioScene:
         """The scene as it is now; what changes it later does not change the copy."""
+        for module in self.model.modules():
+            for name, value in vars(module).items():
+                # What the last picture left behind (nerfacto's densities) hangs on its graph and cannot be copied.
+                if isinstance(value, Tensor) and not value.is_leaf:
+                    vars(module)[name] = value.detach()
         other = copy.copy(self)
         other.model = copy.deepcopy(self.model)
         return other
