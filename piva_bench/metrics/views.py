@@ -86,6 +86,19 @@ def janus_index(views: Vectors, azimuths: Vectors, front: Vectors, back: Vectors
     return float((seen @ unit(front) > seen @ unit(back)).mean())
 
 
+def front_confusion(views: Vectors, reference: Vectors, azimuths: Vectors) -> Value:
+    """Share of the views from behind that are nearer to the counterfactual's front than to its view from there.
+
+    It needs no text, and the counterfactual itself has 0; an object that looks the same from all sides says little.
+    """
+    behind = np.abs(azimuths) > 90
+    if not behind.any():
+        return Undefined("no view looks from behind")
+    seen, true = unit(views), unit(reference)
+    front = seen[behind] @ true[np.abs(azimuths).argmin()]
+    return float((front > (seen[behind] * true[behind]).sum(-1)).mean())
+
+
 def front_repetition(views: Vectors, azimuths: Vectors) -> Value:
     """Mean cosine of the views from behind with the frontmost view. Read it beside the source's own value.
 

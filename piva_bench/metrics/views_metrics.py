@@ -6,6 +6,7 @@ from piva_bench.metrics.protocol import MetricInfo
 
 _CLIP = "Studio CLIP, trained on studio captions; not comparable with any public CLIP."
 _VIEWS = "Mean over all views of the turntable."
+_SOME = "Mean over every third view of the turntable."
 _CAP = "At most 58.92 dB (rounding to 8 bits), which equal pictures get."
 _DEPTH = "as a share of the source's size, where both hit something."
 
@@ -29,7 +30,7 @@ METRICS: tuple[MetricInfo, ...] = (
         "Of the other attributes of the object, the share of views in which the classifier sees the "
         "counterfactual's value on the edit."),
     MetricInfo("source_stlpips", "ST-LPIPS", "", "lower", 1000, "identity", headline=True, description=
-        f"Shift-tolerant LPIPS (AlexNet, arXiv 2207.13686) between edit and source. {_VIEWS} Not LPIPS."),
+        f"Shift-tolerant LPIPS (AlexNet, arXiv 2207.13686) between edit and source. {_SOME} Not LPIPS."),
     MetricInfo("source_psnr", "PSNR", "dB", "higher", 1, "identity", description=
         f"Edit against source. {_VIEWS} {_CAP}"),
     MetricInfo("source_ssim", "SSIM", "", "higher", 100, "identity", description=
@@ -47,9 +48,13 @@ METRICS: tuple[MetricInfo, ...] = (
     MetricInfo("direction_consistency", "Dir. consistency", "cosine", "higher", 100, "views", headline=True,
         description="Cosine of the changes of the embeddings of neighbouring views, source to edit "
         f"(Instruct-NeRF2NeRF, arXiv 2303.12789). {_CLIP}"),
-    MetricInfo("janus_index", "Janus", "share", "lower", 100, "views", headline=True, description=
-        "Share of the views from behind that are nearer to the front's prompt than to the back's. "
-        f"Read it beside the source's. {_CLIP}"),
+    MetricInfo("front_confusion", "Janus cf", "share", "lower", 100, "oracle", headline=True, description=
+        "Share of the views from behind whose embedding is nearer to the counterfactual's front view than to its "
+        f"view from the same side: a front seen at the back. {_CLIP}"),
+    MetricInfo("janus_index", "Janus", "share", "lower", 100, "views", description=
+        "Share of the views from behind that are nearer to the front's prompt than to the back's. The studio's "
+        "CLIP tells sides apart by words badly: read it beside the source's and the counterfactual's. "
+        f"{_CLIP}"),
     MetricInfo("janus_index_source", "Janus source", "share", "none", 100, "views", description=
         f"The same of the source's views: how well this CLIP tells this object's back from its front. {_CLIP}"),
     MetricInfo("front_repetition", "Front repet.", "cosine", "none", 100, "views", description=
@@ -62,7 +67,7 @@ METRICS: tuple[MetricInfo, ...] = (
     MetricInfo("reference_ssim", "SSIM cf", "", "higher", 100, "oracle", description=
         f"Edit against the exact counterfactual. {_VIEWS}"),
     MetricInfo("reference_stlpips", "ST-LPIPS cf", "", "lower", 1000, "oracle", description=
-        f"Shift-tolerant LPIPS between edit and exact counterfactual. {_VIEWS}"),
+        f"Shift-tolerant LPIPS between edit and exact counterfactual. {_SOME}"),
     MetricInfo("reference_silhouette_iou", "Sil. IoU cf", "", "higher", 100, "oracle", headline=True, description=
         "Intersection over union of the silhouettes of edit and counterfactual, all views pooled."),
     MetricInfo("reference_depth_change", "Depth error cf", "", "lower", 100, "oracle", description=

@@ -17,6 +17,7 @@ from piva_bench.metrics.views import (
     depth_change,
     direction_consistency,
     directional_similarity,
+    front_confusion,
     front_repetition,
     janus_index,
     silhouette_iou,
@@ -65,7 +66,7 @@ def score_views(
         edit: views of the edit from the same cameras.
         prompts: what source and edit show; each view is compared with the prompt of its side.
         encoder: a CLIP.
-        reference: the counterfactual from the same cameras; adds ``reference_*``.
+        reference: the counterfactual from the same cameras; adds ``reference_*`` and ``front_confusion``.
         distance: a perceptual distance; adds ``source_lpips`` and ``reference_lpips``, whatever LPIPS it is.
         background: behind the pictures: a colour, or pictures [V, H, W, 3], in [0, 1].
         closed: whether the views go once round.
@@ -97,7 +98,10 @@ def score_views(
         **_against("source", source, before, edit, after, distance),
     }
     if reference is not None:
-        scores |= _against("reference", reference, reference.composite(background), edit, after, distance)
+        truth = reference.composite(background)
+        known = np.asarray(encoder.encode_images(list(truth)))
+        scores["front_confusion"] = front_confusion(second, known, azimuths)
+        scores |= _against("reference", reference, truth, edit, after, distance)
     return scores
 
 

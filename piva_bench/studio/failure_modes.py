@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -58,7 +58,11 @@ class Failure:
 
 def _edits(*names: str) -> dict[str, dict[str, str]]:
     """Edits by name: a colour, a material or an accessory."""
-    fields = {"color": words.COLORS, "material": words.MATERIALS, "accessory": words.ACCESSORIES}
+    fields: dict[str, Collection[str]] = {
+        "color": words.COLORS,
+        "material": words.MATERIALS,
+        "accessory": words.ACCESSORIES,
+    }
     return {name: {field: name} for name in names for field, known in fields.items() if name in known}
 
 

@@ -10,6 +10,7 @@ from piva_bench.metrics.views import (
     depth_change,
     direction_consistency,
     directional_similarity,
+    front_confusion,
     front_repetition,
     janus_index,
     silhouette_iou,
@@ -85,6 +86,9 @@ def test_a_face_on_every_side_is_a_janus():
     assert janus_index(two_faces, azimuths, front, back) == pytest.approx(1 / 3)
     assert front_repetition(one_face, azimuths) == pytest.approx(0.04 / 1.04)
     assert front_repetition(two_faces, azimuths) == pytest.approx((1 + 2 * 0.04 / 1.04) / 3)
+    assert front_confusion(one_face, one_face, azimuths) == 0
+    assert front_confusion(two_faces, one_face, azimuths) == pytest.approx(1 / 3)
+    assert front_confusion(np.tile(front, (6, 1)), one_face, azimuths) == 1
     assert isinstance(janus_index(front[None], np.array([10.0]), front, back), Undefined)
 
 
