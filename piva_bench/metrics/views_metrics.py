@@ -48,9 +48,10 @@ METRICS: tuple[MetricInfo, ...] = (
     MetricInfo("direction_consistency", "Dir. consistency", "cosine", "higher", 100, "views", headline=True,
         description="Cosine of the changes of the embeddings of neighbouring views, source to edit "
         f"(Instruct-NeRF2NeRF, arXiv 2303.12789). {_CLIP}"),
-    MetricInfo("front_confusion", "Janus cf", "share", "lower", 100, "oracle", headline=True, description=
+    MetricInfo("front_confusion", "Janus cf", "share", "lower", 100, "oracle", description=
         "Share of the views from behind whose embedding is nearer to the counterfactual's front view than to its "
-        f"view from the same side: a front seen at the back. {_CLIP}"),
+        "view from the same side: a front seen at the back. The studio's CLIP hardly tells sides apart: unedited "
+        f"sources are not near 0 either, so read it beside `identity`. {_CLIP}"),
     MetricInfo("janus_index", "Janus", "share", "lower", 100, "views", description=
         "Share of the views from behind that are nearer to the front's prompt than to the back's. The studio's "
         "CLIP tells sides apart by words badly: read it beside the source's and the counterfactual's. "
