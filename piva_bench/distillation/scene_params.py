@@ -29,7 +29,7 @@ class FieldEditParams(FieldParams):
         0.05, gt=0, le=10, source="assumed", description="Adam's rate on the raw density and colour"
     )
     field_epsilon: float = parameter(
-        1e-3,
+        3e-3,
         gt=0,
         le=1,
         source="assumed",
@@ -59,7 +59,7 @@ class FieldEditParams(FieldParams):
         0.0, ge=0, le=1e6, source="assumed", description="weight of views neither opaque nor clear"
     )
     outside: float = parameter(
-        3000.0,
+        1e4,
         ge=0,
         le=1e6,
         source="assumed",
