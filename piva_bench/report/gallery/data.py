@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -70,10 +70,15 @@ def to_script(data: Mapping[str, Any]) -> str:
     return f"window.GALLERY_DATA={text};\n"
 
 
-def find_films(output_dir: Path) -> dict[str, Path]:
-    """Turntables and animations of a run by record key: ``turntables/<key>.gif``, ``.webp`` or ``.mp4``."""
-    found = sorted((output_dir / "turntables").glob("*"))
-    return {path.stem: path for path in found if path.suffix in (".gif", ".webp", ".mp4")}
+def find_films(output_dir: Path, keys: Iterable[str]) -> dict[str, Path]:
+    """Turntables and animations of a run's edits by record key.
+
+    They are ``turntables/<key>.gif``, ``.webp`` or ``.mp4``; a name may also end in a dash and the key's first eight
+    digits, as `piva_bench.report.turntables` writes them.
+    """
+    paths = sorted((output_dir / "turntables").glob("*"))
+    films = {path.stem.rpartition("-")[2]: path for path in paths if path.suffix in (".gif", ".webp", ".mp4")}
+    return {key: films[name] for key in keys for name in (key, key[:8]) if name in films}
 
 
 def _sample(

@@ -46,7 +46,7 @@ def write_gallery(
     keys = list(done["key"])
     edits = [(key, samples.get(sample)) for key, sample in zip(keys, done["sample_id"], strict=True)]
     write_edits(folder, output_dir / "images", edits, resolution)
-    films = {key: path for key, path in find_films(output_dir).items() if key in set(results["key"])}
+    films = find_films(output_dir, results["key"])
     for path in films.values():
         (folder / "films").mkdir(exist_ok=True)
         place(path, folder / "films" / path.name)
