@@ -25,7 +25,7 @@ from piva_bench.runs.views import decode_views, encode_views
 from piva_bench.scene.cameras import RIG
 from piva_bench.scene.field import RadianceField
 from piva_bench.scene.views import PosedViews
-from tests.data.tiny_scenes import write_tiny_scenes
+from tests.data.tiny_scenes import SIZE, write_tiny_scenes
 from tests.runs.test_executor import Log
 
 SHORT = {"steps": 2, "views": 2, "fit_steps": 3, "fit_resolution": 8}
@@ -53,7 +53,7 @@ def root(tmp_path, monkeypatch):
 @pytest.fixture
 def do(bench, tiny_profile, root, tmp_path, monkeypatch):
     """Runs methods on the tiny scenes; gives the summary and the watcher's log."""
-    changes = {"resolution": 16, "scene_protocol": "bright-v1", "scene_defaults": SHORT}
+    changes = {"resolution": SIZE, "scene_protocol": "bright-v1", "scene_defaults": SHORT}
     monkeypatch.setitem(profiles.PROFILES, "embedded", tiny_profile.model_copy(update=changes))
     plugin = types.ModuleType("bright")
     plugin.Brightness = Brightness
@@ -94,7 +94,7 @@ def test_edits_of_scenes_are_stored_scored_and_found_again(do, tmp_path):
             shown = field.render_views(turn.cameras)
             # The kept field is in half precision.
             assert np.abs(shown.images[..., 3].astype(int) - views.images[..., 3]).max() <= 2
-        assert store.load_image(record).shape == (16, 16, 3)
+        assert store.load_image(record).shape == (SIZE, SIZE, 3)
     dds = summary.records[0]
     assert {"steps", "views", "fit_steps", "field_learning_rate"} <= set(dds.params)
     assert not {"learning_rate", "loss_scale", "optimizer"} & set(dds.params)
