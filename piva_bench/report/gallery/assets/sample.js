@@ -64,7 +64,7 @@ const sampleView = (() => {
           : stack(sample, model.thumbnail(found), "", { overlay: "picture", eager: true });
       return element("button", {
         type: "button", "aria-pressed": String(i === view.variant),
-        onclick: () => { location.replace(link(index, i)); },
+        onclick: () => goTo(link(index, i)),
       }, face, element("span", {}, i < 9 ? element("kbd", {}, String(i + 1)) : null, " ", breakable(name)));
     }));
   }
@@ -134,11 +134,14 @@ const sampleView = (() => {
 
   function step_(step) {
     const next = grid.neighbour(view.index, step);
-    if (next !== undefined) location.replace(link(next, view.variant));
+    if (next !== undefined) goTo(link(next, view.variant));
   }
 
-  function close() {
-    history.replaceState(null, "", location.pathname + location.search);
+  const close = () => goTo(location.pathname + location.search);
+
+  // At once, not when the browser gets round to telling of a new address: the next key may be down already.
+  function goTo(address) {
+    history.replaceState(null, "", address);
     show();
   }
 
@@ -169,6 +172,6 @@ const sampleView = (() => {
 
   return {
     link, show, close, nudge, redraw: () => view.index >= 0 && draw(), open: () => view.index >= 0, step: step_,
-    pick: (variant) => { if (variant < data.variants.length) location.replace(link(view.index, variant)); },
+    pick: (variant) => { if (variant < data.variants.length) goTo(link(view.index, variant)); },
   };
 })();
