@@ -98,7 +98,11 @@ def contact_sheet(title: Sequence[str], columns: Sequence[str], rows: Sequence[S
 
 
 def sheet_of_run(
-    results: pd.DataFrame, samples: Mapping[str, Sample], images: Path, title: Sequence[str]
+    results: pd.DataFrame,
+    samples: Mapping[str, Sample],
+    images: Path,
+    title: Sequence[str],
+    limit: int = MAX_ROWS,
 ) -> Image.Image:
     """The sheet of a run: source, every variant, counterfactual; samples spread over the edit types.
 
@@ -110,6 +114,7 @@ def sheet_of_run(
         samples: the dataset's samples by id.
         images: folder of the edits' pictures, ``<key>.png``.
         title: lines at the top.
+        limit: most rows there may be.
     """
     first = results[results["seed"] == results["seed"].min()]
     shown = first[~first["method"].isin(["identity", "counterfactual"])]
@@ -118,7 +123,7 @@ def sheet_of_run(
     variants = list(order["variant"])
     rows = []
     with_reference = any(samples[i].reference_path for i in first["sample_id"].unique() if i in samples)
-    for sample_id in spread(first.drop_duplicates("sample_id"), MAX_ROWS):
+    for sample_id in spread(first.drop_duplicates("sample_id"), limit):
         if sample_id not in samples:
             continue
         sample = samples[sample_id]

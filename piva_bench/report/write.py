@@ -9,7 +9,7 @@ from pathlib import Path
 
 from piva_bench.data.sample import Sample
 from piva_bench.report.analysis import write_analysis
-from piva_bench.report.contact_sheet import sheet_of_run
+from piva_bench.report.contact_sheet import MAX_ROWS, sheet_of_run
 from piva_bench.report.formats import to_csv, to_latex, to_markdown
 from piva_bench.report.gallery.write import write_gallery
 from piva_bench.report.html import to_html
@@ -35,7 +35,8 @@ class Report:
 
 def write_report(output_dir: Path, samples: Mapping[str, Sample], protocol: str | None = None) -> Report:
     """Write ``<output_dir>/report/``: ``index.html``, ``methods`` and ``by_type`` as CSV, Markdown,
-    LaTeX and HTML, what `write_analysis` says, ``contact_sheet.png``, ``gallery/index.html``, and
+    LaTeX and HTML, what `write_analysis` says, ``contact_sheet.png``, ``overview.png`` (a row for each edit
+    type), ``gallery/index.html``, and
     ``published.md`` where published numbers are comparable.
 
     Args:
@@ -62,9 +63,10 @@ def write_report(output_dir: Path, samples: Mapping[str, Sample], protocol: str 
         for suffix, convert in FORMATS.items():
             write_atomic(report.directory / f"{name}.{suffix}", convert(table).encode())
     write_analysis(report.directory, results, report.methods, report.by_type, output_dir)
-    sheet = sheet_of_run(results, samples, output_dir / "images", head(results))
-    buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG")
-    write_atomic(report.directory / "contact_sheet.png", buffer.getvalue())
+    for name, rows in (("contact_sheet", MAX_ROWS), ("overview", results["edit_type"].nunique())):
+        sheet = sheet_of_run(results, samples, output_dir / "images", head(results), rows)
+        buffer = io.BytesIO()
+        sheet.save(buffer, format="PNG")
+        write_atomic(report.directory / f"{name}.png", buffer.getvalue())
     write_gallery(report.directory / "gallery", results, samples, output_dir)
     return report
