@@ -71,7 +71,7 @@ def compare(
         load_side,
         moved_sheet,
     )
-    from piva_bench.runs.files import write_atomic
+    from piva_bench.runs.files import png_bytes, write_atomic
 
     (here, this), (there, that) = (_resolve(text, run) for text in (first, second))
     if (this is None) != (that is None):
@@ -88,7 +88,7 @@ def compare(
         try:
             write_atomic(directory / f"{stem}.csv", change.scores.to_csv(index=False).encode())
             if len(change.moved):
-                write_atomic(directory / f"{stem}.png", _png(moved_sheet(change, samples, limit)))
+                write_atomic(directory / f"{stem}.png", png_bytes(moved_sheet(change, samples, limit)))
             write_atomic(directory / "compare.md", "\n".join(texts).encode())
         except OSError as error:
             raise UserError(
@@ -119,17 +119,6 @@ def _samples(directory: Path, data_root: Path | None) -> dict[str, Sample]:
 
 def _file_name(text: str) -> str:
     return re.sub(r"[^\w.=-]+", "-", Path(text).name if "/" in text else text).strip("-.") or "run"
-
-
-def _png(sheet: object) -> bytes:
-    import io
-
-    from PIL import Image
-
-    assert isinstance(sheet, Image.Image)
-    buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _print(change: Change) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,17 +41,10 @@ def edit(
     picture: Annotated[Path, typer.Argument(help="The picture: any size, any kind Pillow opens.")],
     source_prompt: Annotated[str, typer.Argument(help="What it shows.")],
     target_prompt: Annotated[str, typer.Argument(help="What it shall show.")],
-    method: Annotated[str, typer.Option("--method", "-m", help="Name or file.py:Class.")] = "piva",
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            help="Alias (sd-1.4, sd-1.5, sd-2.1-base), diffusers folder or .safetensors file.",
-            show_default="the embedded model",
-        ),
-    ] = None,
+    method: options.OneMethod = "piva",
+    model: options.OneModel = None,
     param: options.Param = None,
-    seed: Annotated[int, typer.Option("--seed", help="Another seed, another edit.")] = 0,
+    seed: options.OneSeed = 0,
     size: Annotated[
         int | None,
         typer.Option(
@@ -83,6 +73,7 @@ def edit(
     ] = None,
 ) -> None:
     """Edit one picture: say what it shows and what it shall show."""
+    from piva_bench.cli.progress import step_bars
     from piva_bench.profiles import EMBEDDED_MODEL, resolve_model
     from piva_bench.runs import single
     from piva_bench.runs.request import resolve_device
@@ -101,7 +92,7 @@ def edit(
 
     denoiser = Denoiser.from_pretrained(path, device=device, dtype=getattr(torch, dtype.value))
     start = time.monotonic()
-    with _progress(getattr(chosen.params, "steps", None)) as on_step:
+    with step_bars(("editing", getattr(chosen.params, "steps", None))) as (on_step,):
         result = single.edit_one(
             image, chosen, denoiser, source_prompt, target_prompt, seed=seed, size=size, mask=mask_image,
             keep_frames=animation is not None, prepared=_say, on_step=on_step,
@@ -147,17 +138,3 @@ def _save(result: SingleEdit, target: Path, compare: bool, animation: Path | Non
     except OSError as error:
         raise UserError(f"Cannot write {written[-1]}: {error.strerror or error}.") from error
     return written
-
-
-@contextmanager
-def _progress(steps: int | None) -> Iterator[Callable[[int, Mapping[str, float]], None] | None]:
-    """A bar in a terminal, nothing anywhere else."""
-    if not steps or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("editing", total=steps)
-        yield lambda index, scalars: bar.update(task, completed=index + 1)

@@ -152,4 +152,17 @@ RunDirectory = Annotated[
 Protocol = Annotated[
     str | None, _option(None, "--protocol", help="Metric protocol.", show_default="the profile's")
 ]
+
+# Of commands that make a single edit. No environment variables: those may hold lists.
+OneMethod = Annotated[str, typer.Option("--method", "-m", help="Name or file.py:Class.")]
+OneModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Alias (sd-1.4, sd-1.5, sd-2.1-base), diffusers folder or .safetensors file.",
+        show_default="the embedded model",
+    ),
+]
+OneSeed = Annotated[int, typer.Option("--seed", help="Another seed, another edit.")]
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

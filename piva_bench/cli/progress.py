@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 import typer
@@ -148,3 +149,23 @@ class BarProgress(PlainProgress):
 def open_progress() -> PlainProgress:
     """The display that suits standard error."""
     return BarProgress() if sys.stderr.isatty() else PlainProgress()
+
+
+@contextmanager
+def step_bars(*stages: tuple[str, int | None]) -> Iterator[list[Callable[[int, object], None] | None]]:
+    """A bar for each stage (its name and number of steps) in a terminal, nothing anywhere else.
+
+    Yields for each stage what is to be told of every step: its index, and what else there is to say of it.
+    """
+    if not sys.stderr.isatty():
+        yield [None] * len(stages)
+        return
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+
+        def follow(task: TaskID) -> Callable[[int, object], None]:
+            return lambda index, _: bar.update(task, completed=index + 1)
+
+        yield [follow(bar.add_task(name, total=steps)) for name, steps in stages]

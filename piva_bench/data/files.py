@@ -6,9 +6,10 @@ Both look the same to the loaders: a path below the dataset's location. Inside a
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -112,6 +113,24 @@ def open_files(location: Path) -> FolderFiles | ZipFiles:
         with files.reader():
             return files
     raise DataError(f"{location} does not exist: give the dataset's folder or .zip with --data-root")
+
+
+def fingerprint(files: Files, paths: Iterable[Path], base: Path, texts: Iterable[str] = ()) -> str:
+    """16 hexadecimal digits (BLAKE2b) over texts, names below ``base`` and contents; a missing file counts as such.
+
+    The same for a folder and its archive.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for text in texts:
+        digest.update(f"{text}\0".encode())
+    with files.reader() as read:
+        for path in paths:
+            try:
+                content = hashlib.blake2b(read(path), digest_size=32).hexdigest()
+            except (FileNotFoundError, DataError):
+                content = "missing"  # whoever loads it is told
+            digest.update(f"{path.relative_to(base).as_posix()}\0{content}\0".encode())
+    return digest.hexdigest()
 
 
 def safe_join(base: Path, name: str) -> Path:

@@ -12,7 +12,6 @@ entry, a JSON object of strings.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +22,7 @@ from piva_bench import paths
 from piva_bench.data.card import read_card
 from piva_bench.data.dataset import DatasetCard, Problem
 from piva_bench.data.fields import fault, prompt, short, storable, text
-from piva_bench.data.files import Files, FolderFiles, ZipFiles, open_files, safe_join
+from piva_bench.data.files import Files, FolderFiles, ZipFiles, fingerprint, open_files, safe_join
 from piva_bench.data.rle import check_rle
 from piva_bench.data.sample import Sample
 from piva_bench.errors import DataError
@@ -70,17 +69,8 @@ class PieDataset:
     @cached_property
     def revision(self) -> str:
         """BLAKE2b over the mapping file and all pictures in its order; the same for a folder and its zip."""
-        digest = hashlib.blake2b(digest_size=8)
-        base = self.mapping_path.parent
-        with self.files.reader() as read:
-            pictures = [path for s in self.samples for path in (s.source_path, s.reference_path) if path]
-            for path in (self.mapping_path, *pictures):
-                try:
-                    content = hashlib.blake2b(read(path), digest_size=32).hexdigest()
-                except (FileNotFoundError, DataError):
-                    content = "missing"  # the sample itself reports it when it is loaded
-                digest.update(f"{path.relative_to(base).as_posix()}\0{content}\0".encode())
-        return digest.hexdigest()
+        pictures = [path for s in self.samples for path in (s.source_path, s.reference_path) if path]
+        return fingerprint(self.files, [self.mapping_path, *pictures], self.mapping_path.parent)
 
 
 def open_pie(profile: Profile, root: Path | None, strict: bool = True) -> PieDataset:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from piva_bench import paths
 from piva_bench.metrics import colour, pixels
-from piva_bench.metrics.protocol import MetricInfo, Pair, Pixels, Scores, Undefined, fingerprint
+from piva_bench.metrics.protocol import MetricInfo, Pair, Pixels, Scores, Undefined
+from piva_bench.metrics.studio_evaluators import StudioEvaluators
 from piva_bench.metrics.studio_table import METRICS
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ DEFINITIONS = "studio-v1/1"
 """Raise the last number when a metric's code changes what it computes."""
 
 
-class StudioV1:
+class StudioV1(StudioEvaluators):
     """Text agreement by the studio's CLIP, identity by pixels and ST-LPIPS, colour, and distance to the
     truth.
 
@@ -46,28 +45,7 @@ class StudioV1:
     def __init__(
         self, clip: Path | None = None, classifier: Path | None = None, stlpips: Path | None = None
     ) -> None:
-        # Imported here: tables and listings need the descriptions alone, and open_clip takes seconds.
-        from piva_bench.metrics.clip import SmallClip
-        from piva_bench.metrics.stlpips import STLPIPS
-        from piva_bench.studio.classifier import StudioClassifier
-
-        self._clip = SmallClip.load(clip or paths.studio_clip_dir())
-        self._classifier = StudioClassifier.load(classifier or paths.studio_classifier_dir())
-        self._stlpips = STLPIPS(stlpips)
-        config = {k: self._clip.config[k] for k in ("model_cfg", "preprocess_cfg", "token_ids")}
-        self._fingerprint = fingerprint(
-            DEFINITIONS,
-            json.dumps(config, sort_keys=True),
-            self._clip.model,
-            json.dumps(self._classifier.classes),
-            self._classifier,
-            self._stlpips,
-        )
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hexadecimal digits over the evaluators' weights, their preprocessing and the definitions."""
-        return self._fingerprint
+        super().__init__(DEFINITIONS, clip, classifier, stlpips)
 
     def score(self, pair: Pair) -> Scores:
         """All metrics of one edit; see ``descriptors`` for their definitions."""

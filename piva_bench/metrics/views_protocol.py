@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from piva_bench import paths
-from piva_bench.metrics.protocol import MetricInfo, Pixels, Scores, Undefined, ViewsPair, fingerprint
+from piva_bench.metrics.protocol import MetricInfo, Pixels, Scores, Undefined, ViewsPair
+from piva_bench.metrics.studio_evaluators import StudioEvaluators
 from piva_bench.metrics.views import Value, attribute_scores
 from piva_bench.metrics.views_metrics import METRICS
 
@@ -23,7 +22,7 @@ EVERY = 3
 NO_REFERENCE = Undefined("the sample has no counterfactual views")
 
 
-class ViewsV1:
+class ViewsV1(StudioEvaluators):
     """Text agreement, identity, consistency over views, and distance to the truth, by the studio's evaluators.
 
     Args:
@@ -42,28 +41,7 @@ class ViewsV1:
     def __init__(
         self, clip: Path | None = None, classifier: Path | None = None, stlpips: Path | None = None
     ) -> None:
-        # Imported here: tables and listings need the descriptions alone, and open_clip takes seconds.
-        from piva_bench.metrics.clip import SmallClip
-        from piva_bench.metrics.stlpips import STLPIPS
-        from piva_bench.studio.classifier import StudioClassifier
-
-        self._clip = SmallClip.load(clip or paths.studio_clip_dir())
-        self._classifier = StudioClassifier.load(classifier or paths.studio_classifier_dir())
-        self._stlpips = STLPIPS(stlpips)
-        config = {k: self._clip.config[k] for k in ("model_cfg", "preprocess_cfg", "token_ids")}
-        self._fingerprint = fingerprint(
-            DEFINITIONS,
-            json.dumps(config, sort_keys=True),
-            self._clip.model,
-            json.dumps(self._classifier.classes),
-            self._classifier,
-            self._stlpips,
-        )
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hexadecimal digits over the evaluators' weights, their preprocessing and the definitions."""
-        return self._fingerprint
+        super().__init__(DEFINITIONS, clip, classifier, stlpips)
 
     def score(self, pair: ViewsPair) -> Scores:
         """All metrics of one 3D edit; see ``descriptors`` for their definitions."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from piva_bench.report.published import beside
 from piva_bench.report.published import to_markdown as published_to_markdown
 from piva_bench.report.results import head, load_results
 from piva_bench.report.tables import Table, by_type_table, method_table
-from piva_bench.runs.files import write_atomic
+from piva_bench.runs.files import png_bytes, write_atomic
 
 FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex, "html": to_html}
 
@@ -65,8 +64,6 @@ def write_report(output_dir: Path, samples: Mapping[str, Sample], protocol: str 
     write_analysis(report.directory, results, report.methods, report.by_type, output_dir)
     for name, rows in (("contact_sheet", MAX_ROWS), ("overview", results["edit_type"].nunique())):
         sheet = sheet_of_run(results, samples, output_dir / "images", head(results), rows)
-        buffer = io.BytesIO()
-        sheet.save(buffer, format="PNG")
-        write_atomic(report.directory / f"{name}.png", buffer.getvalue())
+        write_atomic(report.directory / f"{name}.png", png_bytes(sheet))
     write_gallery(report.directory / "gallery", results, samples, output_dir)
     return report

@@ -1,11 +1,23 @@
-"""Files that exist wholly or not at all."""
+"""Files that exist wholly or not at all, and what is written into them."""
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 TEMPORARY_SUFFIX = ".part"
+
+
+def png_bytes(picture: Image.Image) -> bytes:
+    """The picture as a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -122,17 +122,22 @@ def open_both(request: RunRequest) -> tuple[Profile, Dataset]:
     return profile.for_scenes() if shows_scenes(dataset) else profile, dataset
 
 
-def prepare(request: RunRequest, variants: list[Variant] | None = None) -> Prepared:
+def prepare(
+    request: RunRequest,
+    variants: list[Variant] | None = None,
+    opened: tuple[Profile, Dataset] | None = None,
+) -> Prepared:
     """Looks everything up and lays out the edits.
 
     Args:
         request: what is asked for.
         variants: what to run; by default each method of the request at the request's parameters.
+        opened: the request's profile and dataset, if they have been looked up (see ``open_both``).
 
     Raises:
         UserError: an unknown name, a parameter out of bounds, a missing dataset, model or device.
     """
-    profile, dataset = open_both(request)
+    profile, dataset = opened or open_both(request)
     if variants is None:
         variants = resolve_variants(request.methods, request.params, profile, shows_scenes(dataset))
     samples = select_samples(dataset.samples, request.samples, request.limit)

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from piva_bench.data.pictures import Frame, fit, fit_mask
-from piva_bench.distillation.method import EditMethod, EditTask
+from piva_bench.distillation.method import EditMethod, EditOutcome, EditTask, MethodCard
 from piva_bench.distillation.rule import DistillationMethod, Step
 from piva_bench.errors import DataError, UserError
 from piva_bench.runs.pictures import to_pixels, to_tensor
@@ -79,6 +79,21 @@ def open_picture(path: Path) -> Image.Image:
     return image
 
 
+def check_edits(card: MethodCard) -> None:
+    """Refuses what edits nothing.
+
+    Raises:
+        UserError: the card is a reference row's.
+    """
+    if card.kind == "reference":
+        raise UserError(f"{card.name} is a reference row of tables, no editing method: choose another.")
+
+
+def edit_failed(outcome: EditOutcome) -> UserError:
+    """What to tell somebody whose edit failed."""
+    return UserError(f"The edit failed: {outcome.reason}. Other parameters or another seed may help.")
+
+
 def edit_one(
     picture: Image.Image,
     method: EditMethod,
@@ -111,10 +126,7 @@ def edit_one(
     Raises:
         UserError: method, picture and options do not fit together, or the edit failed.
     """
-    if method.card.kind == "reference":
-        raise UserError(
-            f"{method.card.name} is a reference row of tables, no editing method: choose another."
-        )
+    check_edits(method.card)
     if method.card.uses_mask and mask is None:
         raise UserError(f"{method.card.name} reads an edit mask: give one with --mask.")
     square, frame = fit(picture, size or denoiser.resolution)
@@ -129,7 +141,7 @@ def edit_one(
     kept = _record(method) if keep_frames else {}
     (outcome,) = method.edit([task], denoiser, seed, on_step=on_step)
     if outcome.image is None:
-        raise UserError(f"The edit failed: {outcome.reason}. Other parameters or another seed may help.")
+        raise edit_failed(outcome)
     frames = [frame.crop(_image(denoiser.decode_latents(latents)[0])) for latents in kept.values()]
     return SingleEdit(frame.crop(square), frame.crop(_image(outcome.image)), frames, frame, outcome.seconds)
 

@@ -75,7 +75,7 @@ def prepare_sweep(request: RunRequest, grid: Mapping[str, Sequence[Any]], beside
         if identity not in merged:
             variants.append(merged.setdefault(identity, point.variant))
         points[i] = replace(point, variant=merged[identity])
-    prepared = prepare(request, variants)
+    prepared = prepare(request, variants, (profile, dataset))
     keys = {
         id(variant): frozenset(
             unit.key for unit in make_units(prepared.setup, [variant], prepared.samples, request.seeds)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import re
-import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,16 +20,15 @@ from trimesh.visual.material import PBRMaterial
 
 from piva_bench.data.dataset import DatasetCard
 from piva_bench.data.scene_manifest import SampleEntry
-from piva_bench.errors import DataError
 from piva_bench.studio import vocabulary as words
-from piva_bench.studio.import_objects import import_part, normalise
+from piva_bench.studio.import_objects import import_models, import_part
 from piva_bench.studio.objects import Part, Thing, part_of, thing_of, trimesh_parts
 from piva_bench.studio.photograph_scenes import SIZE, Shoot, photograph_scenes
 from piva_bench.studio.plan_objaverse import DISTANCE, TURNTABLE_ELEVATION, PlannedEdit, plan_edit
 from piva_bench.studio.render import OBJECT, Placed, on_top, stand
 from piva_bench.studio.scene import Scene
 
-METAL, MAX_FACES = list(words.MATERIALS).index("metal"), 12_000
+METAL = list(words.MATERIALS).index("metal")
 STAND_IN = "ball"
 """The word of the vocabulary that the captions' grammar is run with; the object's own takes its place."""
 
@@ -112,18 +110,10 @@ def import_failures(archive: Path, out: Path) -> None:
     Raises:
         DataError: the archive is not there.
     """
-    models = archive / "blendswap-cc-0"
-    if not models.is_dir():
-        raise DataError(f"{archive} holds no folder blendswap-cc-0: unpack BlendSwap-CC-0.sh3f there first")
-    (out / "licences").mkdir(parents=True, exist_ok=True)
-    for name, failure in FAILURES.items():
-        source = models / failure.folder
-        meshes = trimesh_parts(trimesh.load_scene(next(source.glob("*.obj"))))
-        keep = min(1.0, MAX_FACES / sum(len(mesh.faces) for mesh in meshes))
-        scene = trimesh.Scene([_import_part(mesh, keep, failure.metal) for mesh in meshes])
-        (out / f"{name}.glb").write_bytes(normalise(scene, failure.turn).export(file_type="glb"))
-        for licence in (path for path in source.iterdir() if "licen" in path.name.lower()):
-            shutil.copyfile(licence, out / "licences" / f"{name}{licence.suffix}")
+    sources = {name: (failure.folder, failure.turn) for name, failure in FAILURES.items()}
+    import_models(
+        archive, out, sources, lambda name, mesh, keep: _import_part(mesh, keep, FAILURES[name].metal)
+    )
 
 
 def _import_part(mesh: trimesh.Trimesh, keep: float, metal: tuple[str, ...]) -> trimesh.Trimesh:

@@ -8,6 +8,7 @@ edge 1, its canonical side towards +z; large meshes are thinned and textures shr
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -93,23 +94,36 @@ def normalise(scene: trimesh.Scene, turn: float) -> trimesh.Scene:
 
 
 def import_objects(archive: Path, out: Path) -> None:
-    """Write ``out/<name>.glb`` and ``out/licences/<name>.*`` for every studio object.
+    """Write ``out/<name>.glb`` and ``out/licences/<name>.*`` for every studio object; see ``import_models``."""
+    import_models(archive, out, SOURCES, lambda name, mesh, keep: import_part(mesh, keep))
+
+
+def import_models(
+    archive: Path,
+    out: Path,
+    sources: Mapping[str, tuple[str, float]],
+    part: Callable[[str, trimesh.Trimesh, float], trimesh.Trimesh],
+) -> None:
+    """Write a GLB and the licence of every model.
 
     Args:
         archive: the unpacked archive (the folder that holds ``blendswap-cc-0``).
-        out: folder of the studio's objects.
+        out: folder of the objects.
+        sources: as ``SOURCES``.
+        part: makes a part of the object from its name, a mesh and the share of faces to keep.
+
+    Raises:
+        DataError: the archive is not there.
     """
     models = archive / "blendswap-cc-0"
     if not models.is_dir():
         raise DataError(f"{archive} holds no folder blendswap-cc-0: unpack BlendSwap-CC-0.sh3f there first")
     (out / "licences").mkdir(parents=True, exist_ok=True)
-    for name, (folder, turn) in SOURCES.items():
+    for name, (folder, turn) in sources.items():
         source = models / folder
-        loaded = trimesh.load_scene(next(source.glob("*.obj")))
-        meshes = trimesh_parts(loaded)
-        plain = sum(len(m.faces) for m in meshes)
-        keep = min(1.0, MAX_FACES / plain)
-        scene = normalise(trimesh.Scene([import_part(m, keep) for m in meshes]), turn)
+        meshes = trimesh_parts(trimesh.load_scene(next(source.glob("*.obj"))))
+        keep = min(1.0, MAX_FACES / sum(len(mesh.faces) for mesh in meshes))
+        scene = normalise(trimesh.Scene([part(name, mesh, keep) for mesh in meshes]), turn)
         (out / f"{name}.glb").write_bytes(scene.export(file_type="glb"))
-        for licence in (p for p in source.iterdir() if "licen" in p.name.lower()):
+        for licence in (path for path in source.iterdir() if "licen" in path.name.lower()):
             shutil.copyfile(licence, out / "licences" / f"{name}{licence.suffix}")

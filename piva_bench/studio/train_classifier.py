@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from piva_bench.studio.augment import blur, degrade
-from piva_bench.studio.classifier import StudioClassifier, to_input
+from piva_bench.studio.classifier import CONFIG, WEIGHTS, StudioClassifier, to_input
 from piva_bench.studio.scene import Scene
 from piva_bench.studio.shards import held_out, load_shards
 from piva_bench.studio.timed_training import half_precision, say, train_for
@@ -59,8 +59,10 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
     """Train on the shards in ``renders`` for ``minutes`` and write the classifier to ``out``.
 
     The checkpoint lies in ``renders/training/``; with ``resume`` (the default) the minutes of earlier runs
-    count. A picture in 25 is held out. Returns the report that is also written into the model's
-    ``config.json``: accuracy per head on held-out pictures: all, photographs alone, all blurred by a pixel.
+    count, and without a checkpoint training starts from the weights in ``out`` if there are any. A picture
+    in 25 is held out. Returns the report that is also written into the model's ``config.json``: steps, those
+    before a start from weights included, and accuracy per head on held-out pictures: all, photographs alone,
+    all blurred by a pixel.
 
     Raises:
         DataError: no readable shards.
@@ -71,7 +73,13 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
     trainable, kept = np.flatnonzero(~evaluation), np.flatnonzero(evaluation)[:EVALUATED]
     say(f"{len(trainable)} pictures to train on, {len(kept)} held out")
     torch.manual_seed(seed)
-    model = StudioClassifier()
+    checkpoint = renders / "training" / f"{out.name}.pt"
+    if resume and not checkpoint.exists() and (out / WEIGHTS).exists():
+        say(f"no checkpoint: starting from the weights in {out}")
+        model = StudioClassifier.load(out)
+        before = json.loads((out / CONFIG).read_text()).get("training", {}).get("steps", 0)
+    else:
+        model, before = StudioClassifier(), 0
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
 
     def loss_at(step: int) -> Tensor:
@@ -91,7 +99,7 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
         model=model,
         optimizer=optimizer,
         loss_at=loss_at,
-        checkpoint=renders / "training" / f"{out.name}.pt",
+        checkpoint=checkpoint,
         signature={"heads": json.dumps(HEADS), "widths": str(model.widths), "seed": seed},
         resume=resume,
     )
@@ -104,7 +112,7 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
     photo = chosen["style"].numpy() == HEADS["style"].index("photo")
     photos = {head: values[torch.from_numpy(photo)] for head, values in chosen.items()}
     report = {
-        "training": {"pictures": len(trainable), "steps": steps, "batch_size": BATCH_SIZE,
+        "training": {"pictures": len(trainable), "steps": before + steps, "batch_size": BATCH_SIZE,
                      "minutes": round(seconds / 60, 1), "seed": seed},
         "held_out": {
             "pictures": len(kept),

@@ -20,10 +20,11 @@ from piva_bench.studio.model_card import write_control_card
 from piva_bench.studio.shards import captions_of, held_out, load_depth, load_masks, load_shards
 from piva_bench.studio.timed_training import half_precision, say, train_for
 from piva_bench.studio.train_diffusion import (
-    LARGEST_TIMESTEP_WEIGHT,
     draw_timesteps,
     encode_all,
     object_weights,
+    timestep_weights,
+    weighted_loss,
 )
 
 CONDITIONING = (16, 32, 96, 256)
@@ -111,9 +112,8 @@ class Lessons:
             )
             added = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
         predicted = self.denoiser.unet(noisy, t, encoder_hidden_states=states, **added, return_dict=False)[0]
-        of_timestep = self.denoiser.alpha_sigma(t)[0].pow(-2).clamp(max=LARGEST_TIMESTEP_WEIGHT)
-        weight = self.weights[index].float() * of_timestep
-        return (weight * (predicted.float() - noise).square()).mean() / weight.mean()
+        weight = self.weights[index].float() * timestep_weights(self.denoiser.alpha_sigma(t)[0] ** 2)
+        return weighted_loss(predicted, noise, weight)
 
     @torch.no_grad()
     def _read(self, words: list[str]) -> Tensor:

@@ -132,6 +132,16 @@ def draw_timesteps(generator: torch.Generator, count: int) -> Tensor:
     return (u * 1000).long().clamp(0, 999)
 
 
+def timestep_weights(alphas_cumprod: Tensor) -> Tensor:
+    """Weights [N, 1, 1, 1] of the loss at timesteps of these abar [N]; see LARGEST_TIMESTEP_WEIGHT."""
+    return (1 / alphas_cumprod).clamp(max=LARGEST_TIMESTEP_WEIGHT).view(-1, 1, 1, 1)
+
+
+def weighted_loss(predicted: Tensor, noise: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean squared error of a noise prediction."""
+    return (weight * (predicted.float() - noise).square()).mean() / weight.mean()
+
+
 def train(
     renders: Path, model_folder: Path, minutes: float, seed: int = 0, resume: bool = True
 ) -> dict[str, Any]:
@@ -165,8 +175,6 @@ def train(
     schedule = DDIMScheduler(**SCHEDULE)
     say(f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} M parameters, {len(trainable)} pictures")
 
-    of_timestep = (1 / schedule.alphas_cumprod).clamp(max=LARGEST_TIMESTEP_WEIGHT)
-
     def loss_of(network: nn.Module, rows: np.ndarray, generator: torch.Generator, dropout: float) -> Tensor:
         clean = latents[torch.from_numpy(rows)].float()
         choice = torch.randint(tokens.shape[1], (len(rows),), generator=generator)
@@ -175,8 +183,8 @@ def train(
         noise = torch.randn(clean.shape, generator=generator)
         t = draw_timesteps(generator, len(rows))[torch.randperm(len(rows), generator=generator)]
         noisy = schedule.add_noise(clean, noise, t)
-        weight = weights[torch.from_numpy(rows)].float() * of_timestep[t].view(-1, 1, 1, 1)
-        return (weight * (network(noisy, t, words).float() - noise).square()).mean() / weight.mean()
+        weight = weights[torch.from_numpy(rows)].float() * timestep_weights(schedule.alphas_cumprod[t])
+        return weighted_loss(network(noisy, t, words), noise, weight)
 
     def held_out_loss() -> float:
         with torch.inference_mode():

@@ -16,7 +16,7 @@ from piva_bench.data.sample import Sample
 from piva_bench.data.scene_sample import SceneSample
 from piva_bench.errors import DataError
 from piva_bench.report.look import edit_look, reference_look, source_look
-from piva_bench.runs.files import write_atomic
+from piva_bench.runs.files import png_bytes, write_atomic
 
 SMALL = 160
 """Pictures up to this side are shown as they are; larger ones get a thumbnail of this side."""
@@ -62,7 +62,7 @@ def write_edits(
                 picture = edit_look(sample, images / f"{key}.png")
             except (OSError, SyntaxError, ValueError, DataError):
                 return
-            write_atomic(folder / "edits" / f"{key}.png", _png(picture))
+            write_atomic(folder / "edits" / f"{key}.png", png_bytes(picture))
             return
         place(images / f"{key}.png", folder / "edits" / f"{key}.png")
         if resolution > SMALL:
@@ -112,7 +112,7 @@ def _write_one(folder: Path, number: int, sample: Sample, resolution: int) -> di
         if picture.size != (resolution, resolution) and not isinstance(sample, SceneSample):
             picture = picture.resize((resolution, resolution), Image.Resampling.LANCZOS)
         written[name] = f"samples/{number:05d}_{name}.png"
-        write_atomic(folder / written[name], _png(picture))
+        write_atomic(folder / written[name], png_bytes(picture))
         if resolution > SMALL:
             written[f"{name}_small"] = f"samples/{number:05d}_{name}.jpg"
             write_atomic(folder / written[f"{name}_small"], _thumbnail(picture))
@@ -123,14 +123,8 @@ def _write_one(folder: Path, number: int, sample: Sample, resolution: int) -> di
     if mask is not None:
         written["mask"] = f"samples/{number:05d}_mask.png"
         layer = Image.fromarray(np.asarray(mask[..., None] * np.array(MASK_COLOUR), np.uint8))
-        write_atomic(folder / written["mask"], _png(layer))
+        write_atomic(folder / written["mask"], png_bytes(layer))
     return written
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _thumbnail(picture: Image.Image) -> bytes:
