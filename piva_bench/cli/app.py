@@ -22,6 +22,7 @@ from piva_bench.cli import (
     score,
     studio,
     sweep,
+    view3d,
 )
 from piva_bench.errors import UserError
 
@@ -41,6 +42,7 @@ app.command("run", epilog=run.EXAMPLES)(run.run)
 app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep)
 app.command("edit", epilog=edit.EXAMPLES)(edit.edit)
 app.command("edit3d", epilog=edit3d.EXAMPLES)(edit3d.edit3d)
+app.command("view3d", epilog=view3d.EXAMPLES)(view3d.view3d)
 app.command("list")(list_.list_)
 app.command("describe")(describe.describe)
 app.command("report")(report.report)

@@ -1,14 +1,18 @@
-"""``piva-bench data``: check a copy of a dataset, and fetch the one that the hub has."""
+"""``piva-bench data``: check a copy of a dataset, and fetch those that the hub has."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from piva_bench.cli import options
 from piva_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from piva_bench.scene.objaverse import ObjectCard
 
 EXIT_PROBLEMS = 3
 
@@ -49,14 +53,54 @@ def verify(
 
 @app.command()
 def fetch(
-    dataset: Annotated[str, typer.Argument(help="pie_pp; PIE-Bench itself must be asked for by a form.")],
+    dataset: Annotated[
+        str, typer.Argument(help="pie_pp or objaverse; PIE-Bench itself must be asked for by a form.")
+    ],
+    subset: Annotated[
+        str, typer.Option("--subset", help="Of objaverse: a list's name or YAML file.")
+    ] = "first-author",
+    include_nc: Annotated[
+        bool,
+        typer.Option("--include-nc", help="Of objaverse: objects, too, that may not be used commercially."),
+    ] = False,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache",
+            help="Of objaverse: folder for the objects; name it in PIVA_BENCH_OBJAVERSE for runs.",
+            show_default="~/.objaverse",
+        ),
+    ] = None,
 ) -> None:
     """Download a dataset from the hub into its cache. Nothing else in this program downloads one."""
+    if dataset == "objaverse":
+        _fetch_objects(subset, include_nc, cache)
+        return
     if dataset != "pie_pp":
         raise UserError(
-            f"'{dataset}' cannot be fetched: pie_pp can; PIE-Bench's archive comes from "
+            f"'{dataset}' cannot be fetched: pie_pp and objaverse can; PIE-Bench's archive comes from "
             "https://forms.gle/hVMkTABb4uvZVjme9 and is named with --data-root."
         )
     from piva_bench.fetch import fetch_dataset
 
     typer.echo(f"pie_pp: {fetch_dataset()}")
+
+
+def _fetch_objects(name: str, noncommercial: bool, cache: Path | None) -> None:
+    from piva_bench.scene.objaverse import ObjaverseFetcher, read_subset
+
+    subset = read_subset(name)
+    wanted = subset.promptable()
+    if silent := len(subset.objects) - len(wanted):
+        typer.echo(f"{silent} of {len(subset.objects)} objects have no prompts: passed over", err=True)
+    fetcher = ObjaverseFetcher(cache, noncommercial=noncommercial)
+    fetched = fetcher.fetch(wanted, _say)
+    if not fetched.objects:
+        reason = next(iter(fetched.left_out.values()), "it names no object with prompts")
+        raise UserError(f"Nothing of {subset.name} was fetched: {reason}.")
+    typer.echo(f"{subset.name}: {len(fetched.objects)} of {len(wanted)} objects in {fetcher.directory}")
+
+
+def _say(card: ObjectCard, reason: str | None) -> None:
+    # Standard output is closed while the package works, which prints.
+    typer.echo(f"{card.name or card.uid}: {reason or 'fetched'}", err=True)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -46,17 +43,10 @@ def edit3d(
     ],
     source_prompt: Annotated[str, typer.Option("--source-prompt", help="What the scene shows.")],
     target_prompt: Annotated[str, typer.Option("--target-prompt", help="What it shall show.")],
-    method: Annotated[str, typer.Option("--method", "-m", help="Name or file.py:Class.")] = "piva",
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            help="Alias (sd-1.4, sd-1.5, sd-2.1-base), diffusers folder or .safetensors file.",
-            show_default="the embedded model",
-        ),
-    ] = None,
+    method: options.OneMethod = "piva",
+    model: options.OneModel = None,
     param: options.Param = None,
-    seed: Annotated[int, typer.Option("--seed", help="Another seed, another edit.")] = 0,
+    seed: options.OneSeed = 0,
     background: Annotated[
         str, typer.Option("--background", help="What is behind the scene: red,green,blue from 0 to 1.")
     ] = "1,1,1",
@@ -78,16 +68,17 @@ def edit3d(
     ] = None,
 ) -> None:
     """Edit one 3D scene: say what it shows and what it shall show."""
+    from piva_bench.cli.progress import step_bars
     from piva_bench.profiles import EMBEDDED_MODEL, get_profile, resolve_model
     from piva_bench.registry import METHODS
     from piva_bench.runs.plan import resolve_variants
     from piva_bench.runs.request import resolve_device
+    from piva_bench.runs.single import check_edits
 
     colour = _colour(background)
     embedded = model in (None, EMBEDDED_MODEL)
     profile = get_profile("embedded" if embedded else "paper").for_scenes()
-    if METHODS.load(method).card.kind == "reference":
-        raise UserError(f"{method} is a reference row of tables, no editing method: choose another.")
+    check_edits(METHODS.load(method).card)
     (variant,) = resolve_variants([method], values.parse_params(param or []), profile, scenes=True)
     path, device = resolve_model(model or EMBEDDED_MODEL), resolve_device(device)
     target = output or Path(f"{scene.stem}-{method.rpartition(':')[2]}")
@@ -97,19 +88,23 @@ def edit3d(
     from piva_bench.diffusion.denoiser import Denoiser
     from piva_bench.distillation.scene_params import FieldEditParams
     from piva_bench.runs import single_scene
+    from piva_bench.scene import sources
 
     denoiser = Denoiser.from_pretrained(path, device=device, dtype=getattr(torch, dtype.value))
     variant.attach_control(denoiser, profile)
-    opened = single_scene.open_scene(scene, denoiser.resolution, frames)
+    opened = sources.open_scene(scene, denoiser.resolution, frames)
     if opened.note:
         typer.echo(opened.note, err=True)
     assert isinstance(variant.scene, FieldEditParams)
-    steps = getattr(variant.params, "steps", 1)
-    with _progress(variant.scene.fit_steps, steps) as (on_fit, on_step):
+    stages = (
+        ("fitting the field", variant.scene.fit_steps),
+        ("editing", getattr(variant.params, "steps", None)),
+    )
+    with step_bars(*stages) as (on_fit, on_step):
         result = single_scene.edit_scene(
             opened, variant.cls(variant.params), variant.scene, denoiser, source_prompt, target_prompt, seed=seed,
             background=colour, on_fit=on_fit, on_step=on_step,
-            side_words=single_scene.STUDIO_SIDE_WORDS if embedded else single_scene.SIDE_WORDS,
+            side_words=sources.STUDIO_SIDE_WORDS if embedded else sources.SIDE_WORDS,
         )  # fmt: skip
     written = result.save(target, colour)
     typer.echo(
@@ -125,20 +120,3 @@ def _colour(text: str) -> tuple[float, float, float]:
     if not all(0 <= part <= 1 for part in (red, green, blue)):
         raise UserError(f"--background {text}: give values from 0 to 1.")
     return red, green, blue
-
-
-@contextmanager
-def _progress(fit: int, edit: int) -> Iterator[tuple[Callable[..., Any] | None, Callable[..., Any] | None]]:
-    """Two bars in a terminal, nothing anywhere else."""
-    if not sys.stderr.isatty():
-        yield None, None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        fitting, editing = bar.add_task("fitting the field", total=fit), bar.add_task("editing", total=edit)
-        yield (
-            lambda index, loss: bar.update(fitting, completed=index + 1),
-            lambda index, scalars: bar.update(editing, completed=index + 1),
-        )

@@ -111,7 +111,10 @@ Model = Annotated[
 DataRoot = Annotated[
     Path | None,
     _option(
-        _WHERE, "--data-root", help="Folder or archive of the dataset.", show_default="the embedded copy"
+        _WHERE,
+        "--data-root",
+        help="Folder or archive of the dataset; of scenes also a list's name or YAML.",
+        show_default="the embedded copy",
     ),
 ]
 

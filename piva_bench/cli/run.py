@@ -119,10 +119,11 @@ def _execute(prepared: Prepared) -> Summary:
 
 
 def headline(prepared: Prepared) -> str:
-    """What a run stands on, in one line."""
+    """What a run stands on, in one line, after a line on each thing that its dataset leaves out."""
     setup = prepared.setup
+    notes = "".join(f"{note}\n" for note in getattr(prepared.dataset, "notes", ()))
     return (
-        f"profile {setup.profile} | dataset {setup.dataset}@{setup.dataset_revision[:8]}, "
+        f"{notes}profile {setup.profile} | dataset {setup.dataset}@{setup.dataset_revision[:8]}, "
         f"{len(prepared.samples)} of {len(prepared.dataset.samples)} samples | "
         f"model {setup.model}@{setup.model_fingerprint[:8]} | {setup.resolution} px, {setup.dtype}, "
         f"{prepared.device} | scores {prepared.profile.protocol}"

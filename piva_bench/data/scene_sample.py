@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,14 @@ class Shots:
     views: PosedViews
     backgrounds: Pixels
 
+    @property
+    def colour(self) -> tuple[float, float, float] | None:
+        """What is behind views without a transparent pixel, in [0, 1]; None if they have some."""
+        if not self.views.opaque:
+            return None
+        red, green, blue = (self.backgrounds[0, 0, 0] / 255).tolist()
+        return red, green, blue
+
     def composite(self) -> Pixels:
         """The pictures, uint8 [V, H, W, 3]."""
         return self.views.composite(self.backgrounds / np.float32(255))
@@ -44,6 +52,10 @@ class SceneSource(Protocol):
     @property
     def id(self) -> str:
         """Content fingerprint: what has the same one looks the same."""
+
+    @property
+    def box(self) -> NDArray[np.floating[Any]]:
+        """[2, 3] lowest and highest corner of the room that the object and any edit of it may fill."""
 
     def fit_views(self) -> Shots:
         """Views to fit a field to."""
@@ -62,19 +74,22 @@ class SceneSample(Sample):
         scene: the object as it is.
         counterfactual: gives the turntable's views of the object as it shall be; None where nobody knows it.
         side_prompts: for each of `SIDES` what the source shows from there and what the edit shall show;
-            ``source_prompt`` and ``target_prompt`` are those of the front.
-        box: float [2, 3], lowest and highest corner of the room that the object and any edit of it may fill.
+            ``source_prompt`` and ``target_prompt`` are those of the front, or name no side.
     """
 
     scene: SceneSource = field(compare=False, repr=False)
     counterfactual: Callable[[], PosedViews] | None = field(default=None, compare=False, repr=False)
     side_prompts: Mapping[str, tuple[str, str]] = field(compare=False)
-    box: NDArray[np.float64] = field(compare=False)
 
     @property
     def scene_id(self) -> str:
         """Content fingerprint of what is edited: a field fitted for one sample serves all of the same id."""
         return self.scene.id
+
+    @property
+    def box(self) -> NDArray[np.floating[Any]]:
+        """[2, 3] lowest and highest corner of the room that the object and any edit of it may fill."""
+        return self.scene.box
 
     def prompts(self, side: str) -> tuple[str, str]:
         """Source and target prompt as they describe one of `SIDES`."""

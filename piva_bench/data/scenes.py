@@ -14,7 +14,6 @@ All are WebP, lossless.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,14 +28,16 @@ from pydantic import ValidationError
 from piva_bench import paths
 from piva_bench.data.card import read_card
 from piva_bench.data.dataset import DatasetCard, Problem
-from piva_bench.data.files import Files, open_files, safe_join
+from piva_bench.data.files import Files, fingerprint, open_files, safe_join
 from piva_bench.data.scene_manifest import CameraPath, Manifest, SampleEntry
 from piva_bench.data.scene_sample import SIDES, SceneSample, Shots
 from piva_bench.data.sprites import untile
 from piva_bench.errors import DataError
+from piva_bench.scene.objaverse import DEFAULT_SUBSET
 from piva_bench.scene.views import PosedViews
 
 if TYPE_CHECKING:
+    from piva_bench.data.listed_scenes import ListedScenes
     from piva_bench.profiles import Profile
 
 CARD, MANIFEST = "dataset.yaml", "scenes.json"
@@ -61,7 +62,12 @@ class StoredScene:
             for part in (self.manifest.stage, self.manifest.fit, self.manifest.turntable)
         ]
         files = [self._path(name) for name in names] + [self.base / "sets" / f"{set_name}.webp"]
-        return _fingerprint(head, files, self.base, self.files)
+        return fingerprint(self.files, files, self.base, head)
+
+    @property
+    def box(self) -> NDArray[np.float64]:
+        """[2, 3] of the stage."""
+        return np.array(self.manifest.stage.box, np.float64)
 
     def fit_views(self) -> Shots:
         """Views to fit a field to."""
@@ -151,20 +157,28 @@ class SceneDataset:
         """BLAKE2b over the manifest and all pictures; the same for a folder and its zip."""
         ids = [scene.id for scene in self.scenes]
         pictures = [path for scene in self.scenes for path in scene.counterfactual_paths()]
-        return _fingerprint(ids, [self.manifest_path, *pictures], self.manifest_path.parent, self.files)
+        return fingerprint(self.files, [self.manifest_path, *pictures], self.manifest_path.parent, ids)
 
 
-def open_objaverse(profile: Profile, root: Path | None, strict: bool = True) -> SceneDataset:
-    """The embedded 3D edits of studio objects, or a dataset of the same format at `root`.
+def open_objaverse(profile: Profile, root: Path | None, strict: bool = True) -> SceneDataset | ListedScenes:
+    """The embedded 3D edits of studio objects, a dataset of the same format, or Objaverse's own objects.
 
     Args:
-        profile: says which resolution is wanted.
-        root: folder or zip of a dataset of this format.
+        profile: says which resolution is wanted; the paper's looks for the first author's list by default.
+        root: folder or zip of a dataset of this format; else a subset of Objaverse: a name, or a YAML file.
         strict: whether malformed entries and another resolution are errors.
 
     Raises:
+        UnknownName: neither a folder nor a subset of this name.
         DataError: nothing readable is there, an entry is malformed, or the views have another resolution.
     """
+    if root is None and profile.name == "paper":
+        root = Path(DEFAULT_SUBSET)
+    if root is not None and (root.suffix in (".yaml", ".yml") or not root.exists()):
+        from piva_bench.data.objaverse_objects import open_subset
+
+        # A run's manifest has a subset's name as a path, where it was given.
+        return open_subset(root if root.suffix else root.name, profile, strict)
     return open_scenes("objaverse", paths.data_root() / "objaverse" / "studio", profile, root, strict)
 
 
@@ -271,19 +285,4 @@ def _sample(key: str, entry: SampleEntry, scene: StoredScene) -> SceneSample:
         scene=scene,
         counterfactual=lambda: scene.counterfactual(key),
         side_prompts={side: entry.prompts[side] for side in SIDES},
-        box=np.array(scene.manifest.stage.box, np.float64),
     )
-
-
-def _fingerprint(texts: list[str], files: list[Path], base: Path, source: Files) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for text in texts:
-        digest.update(f"{text}\0".encode())
-    with source.reader() as read:
-        for path in files:
-            try:
-                content = hashlib.blake2b(read(path), digest_size=32).hexdigest()
-            except (FileNotFoundError, DataError):
-                content = "missing"  # whoever loads it is told
-            digest.update(f"{path.relative_to(base).as_posix()}\0{content}\0".encode())
-    return digest.hexdigest()

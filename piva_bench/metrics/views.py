@@ -82,6 +82,8 @@ def janus_index(views: Vectors, azimuths: Vectors, front: Vectors, back: Vectors
     behind = np.abs(azimuths) > 90
     if not behind.any():
         return Undefined("no view looks from behind")
+    if np.allclose(front, back):
+        return Undefined("the prompts do not tell the front from the back")
     seen = unit(views[behind])
     return float((seen @ unit(front) > seen @ unit(back)).mean())
 

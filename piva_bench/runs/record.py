@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from piva_bench.runs.key import content_key
+from piva_bench.key import content_key
 
 NOT_KNOWN = "not known"
 """The device, model and precision of edits that were made elsewhere; such records have no costs."""

@@ -32,7 +32,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from piva_bench.errors import DataError, UserError
-from piva_bench.runs.files import TEMPORARY_SUFFIX, write_atomic
+from piva_bench.runs.files import TEMPORARY_SUFFIX, png_bytes, write_atomic
 from piva_bench.runs.record import Record, ScoreFile
 from piva_bench.runs.views import decode_views, depth_path
 
@@ -67,9 +67,8 @@ def encode_png(pixels: NDArray[np.uint8]) -> tuple[bytes, str]:
     """A picture [H, W, 3] as a PNG file, and the file's SHA-256."""
     from PIL import Image
 
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue(), sha256(buffer.getvalue())
+    png = png_bytes(Image.fromarray(pixels))
+    return png, sha256(png)
 
 
 def sha256(data: bytes) -> str:

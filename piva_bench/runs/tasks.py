@@ -11,8 +11,8 @@ import torch
 from piva_bench.data.scene_sample import SceneSample
 from piva_bench.distillation.method import EditOutcome, EditTask, OnStep, SceneTask
 from piva_bench.distillation.scene_params import FieldEditParams
-from piva_bench.runs.fields import fitted_field
 from piva_bench.runs.pictures import mask_pixels, reference_pixels, source_pixels, to_tensor
+from piva_bench.scene.kept_fields import fitted_field
 
 if TYPE_CHECKING:
     from piva_bench.data.sample import Sample
@@ -55,7 +55,9 @@ def _scene_task(sample: SceneSample, variant: Variant, device: torch.device | st
     params = variant.scene if isinstance(variant.scene, FieldEditParams) else FieldEditParams()
     return SceneTask(
         sample_id=sample.id,
-        field=fitted_field(sample.scene_id, shots.views, sample.box, variant.scene, device),
+        field=fitted_field(
+            sample.scene_id, shots.views, sample.box, variant.scene, device, background=shots.colour
+        ),
         cameras=shots.views.cameras,
         backgrounds=backgrounds,
         turntable=sample.load_turntable().views.cameras,

@@ -1,12 +1,14 @@
 """Objaverse objects: subsets as YAML files, fetched by the `objaverse` package, filtered by licence, checked.
 
 The cache is the package's own (``~/.objaverse/hf-objaverse-v1``: ``object-paths.json.gz``, ``metadata/*.json.gz``,
-``glbs/*/UID.glb``) or one of the same layout elsewhere; a cache that has everything needs no network.
+``glbs/*/UID.glb``) or one of the same layout below ``PIVA_BENCH_OBJAVERSE``; a cache that has everything needs no
+network.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import io
 import json
@@ -27,8 +29,11 @@ from piva_bench.errors import DataError, UnknownName, UserError
 from piva_bench.paths import data_root
 
 CACHE = "hf-objaverse-v1"
-CHECKSUMS = "piva-bench-checksums.json"
-"""SHA-256 of every object when it was first fetched, beside the cache's own folder."""
+NOTES = "piva-bench-objects.json"
+"""Licence, and SHA-256 when it was first fetched, of every object asked for; beside the cache's own folder."""
+CACHE_VARIABLE = "PIVA_BENCH_OBJAVERSE"
+DEFAULT_SUBSET = "first-author"
+OTHERWISE = "A .yaml file also serves, and so does the folder or .zip of views that are rendered already."
 
 LICENCES = {
     "by": "CC-BY-4.0",
@@ -40,6 +45,12 @@ LICENCES = {
     "cc0": "CC0-1.0",
 }
 """Objaverse's own names of licences, in SPDX's."""
+
+
+def cache_directory() -> Path:
+    """What holds the cache's folder: ``PIVA_BENCH_OBJAVERSE``, else the package's own ``~/.objaverse``."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen).expanduser() if chosen else Path.home() / ".objaverse"
 
 
 class ObjectCard(BaseModel):
@@ -94,7 +105,7 @@ def read_subset(name: str | Path) -> Subset:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         if str(name) not in subset_names():
-            raise UnknownName("Objaverse subset", str(name), subset_names(), hint="A .yaml file also serves.")
+            raise UnknownName("Objaverse subset", str(name), subset_names(), hint=OTHERWISE)
         path = data_root() / "objaverse" / f"{name}.yaml"
     try:
         return Subset.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -118,17 +129,29 @@ class FetchedObject:
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a fetch gave: the objects, and why each other one was left out (by uid, in one line)."""
+    """What a fetch gave, or what the cache holds.
+
+    Attributes:
+        objects: that can be used.
+        left_out: why each other one was left out, by uid, in one line.
+        faults: of files in the cache that are torn or not those of their first fetch, by uid, in one line.
+    """
 
     objects: tuple[FetchedObject, ...]
     left_out: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+
+
+NOT_CACHED = "it is not in the cache"
+Watch = Callable[[ObjectCard, str | None], None]
+"""Told of each object when it is there, or why it is left out."""
 
 
 class ObjaverseFetcher:
     """Fetches objects into a cache.
 
     Args:
-        directory: holds the cache's folder; by default the package's own, ``~/.objaverse``.
+        directory: holds the cache's folder; by default `cache_directory`.
         noncommercial: whether objects whose licence forbids commercial use are wanted.
         attempts: how often a download is tried.
         wait: seconds before the second attempt, doubled for each further one.
@@ -144,11 +167,15 @@ class ObjaverseFetcher:
         wait: float = 2.0,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self.directory = (directory or Path.home() / ".objaverse").expanduser()
+        self.directory = (directory or cache_directory()).expanduser()
         self.noncommercial, self.attempts, self.wait, self._sleep = noncommercial, attempts, wait, sleep
 
-    def fetch(self, cards: Sequence[ObjectCard]) -> Fetched:
+    def fetch(self, cards: Sequence[ObjectCard], watch: Watch | None = None) -> Fetched:
         """Objects in the cache, downloaded where they are not there yet.
+
+        Args:
+            cards: of the objects.
+            watch: told of each one when it is done; standard output goes nowhere meanwhile.
 
         Raises:
             UserError: Objaverse's index cannot be had (no network and no cache).
@@ -158,19 +185,73 @@ class ObjaverseFetcher:
         with self._package() as objaverse:
             paths = self._retry("Objaverse's list of objects", objaverse._load_object_paths)
             for card in cards:
-                if card.uid not in paths:
-                    left_out[card.uid] = "Objaverse has no such object (any more)"
-                    continue
-                try:
-                    licence = self._licence(objaverse, card)
-                    if reason := self._refuse(licence):
-                        left_out[card.uid] = reason
-                        continue
-                    path = self._retry(card.uid, partial(self._download, objaverse, card.uid))
-                    found.append(FetchedObject(card, path, licence or "", self._check(card, path)))
-                except UserError as error:
-                    left_out[card.uid] = str(error)
+                got = self._fetch(objaverse, card, paths)
+                if isinstance(got, str):
+                    left_out[card.uid] = got
+                else:
+                    found.append(got)
+                if watch is not None:
+                    watch(card, got if isinstance(got, str) else None)
         return Fetched(tuple(found), left_out)
+
+    def cached(self, cards: Sequence[ObjectCard]) -> Fetched:
+        """Objects that lie in the cache, without any network.
+
+        What was put there by other means than `fetch` is used if its licence, as the cache's annotations or the
+        card state it, allows commercial use: nobody has been asked about it.
+        """
+        found: list[FetchedObject] = []
+        left_out: dict[str, str] = {}
+        faults: dict[str, str] = {}
+        for card in cards:
+            try:
+                got = self._look_up(card)
+            except DataError as error:
+                faults[card.uid] = str(error)
+                continue
+            if isinstance(got, str):
+                left_out[card.uid] = got
+            else:
+                found.append(got)
+        return Fetched(tuple(found), left_out, faults)
+
+    def _fetch(self, objaverse: Any, card: ObjectCard, paths: Any) -> FetchedObject | str:
+        """The object, or why it is left out."""
+        if card.uid not in paths:
+            return "Objaverse has no such object (any more)"
+        try:
+            licence = self._licence(objaverse, card)
+            if reason := self._refuse(licence):
+                self._note(card, {"licence": licence or ""})
+                return reason
+            path = self._retry(card.uid, partial(self._download, objaverse, card.uid))
+            digest = self._check(card, path)
+            self._note(card, {"licence": licence or "", "sha256": digest})
+            return FetchedObject(card, path, licence or "", digest)
+        except UserError as error:
+            return str(error)
+
+    def _look_up(self, card: ObjectCard) -> FetchedObject | str:
+        noted = self._notes().get(card.uid, {})
+        path = next(iter((self.directory / CACHE / "glbs").glob(f"*/{card.uid}.glb")), None)
+        if path is None:
+            stated = noted.get("licence", card.licence)
+            return NOT_CACHED if stated is None else self._refuse(stated or None) or NOT_CACHED
+        licence = noted.get("licence") or self._annotated(path) or card.licence
+        if "sha256" not in noted and (reason := self._refuse(licence)):
+            return reason
+        if fault := glb_fault(path):
+            raise DataError(f"{path} {fault}: delete it and fetch it again")
+        return FetchedObject(card, path, licence or "", self._check(card, path))
+
+    def _annotated(self, path: Path) -> str | None:
+        """The licence that the cache's copy of the annotations states, if it holds them."""
+        try:
+            with gzip.open(self.directory / CACHE / "metadata" / f"{path.parent.name}.json.gz") as file:
+                stated = json.load(file).get(path.stem, {}).get("license")
+        except (OSError, EOFError, ValueError, AttributeError):
+            return None
+        return LICENCES.get(str(stated).lower(), str(stated)) if stated else None
 
     @contextlib.contextmanager
     def _package(self) -> Iterator[Any]:
@@ -210,7 +291,7 @@ class ObjaverseFetcher:
         if licence is None:
             return "its licence is not stated"
         if "nc" in licence.lower().split("-") and not self.noncommercial:
-            return f"its licence {licence} forbids commercial use; ask for such objects to have it"
+            return f"its licence {licence} forbids commercial use (--include-nc fetches it)"
         return None
 
     def _download(self, objaverse: Any, uid: str) -> Path:
@@ -225,23 +306,31 @@ class ObjaverseFetcher:
     def _check(self, card: ObjectCard, path: Path) -> str:
         """The file's checksum, equal to the pinned one and to that of its first fetch."""
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        file = self.directory / CHECKSUMS
-        try:
-            known = json.loads(file.read_text()) if file.is_file() else {}
-        except (OSError, ValueError) as error:
-            raise DataError(f"{file} is torn: delete it to take the cache as it is") from error
-        for expected, what in (
-            (card.sha256, "pinned in the subset"),
-            (known.get(card.uid), "of its first fetch"),
-        ):
+        noted = self._notes().get(card.uid, {}).get("sha256")
+        for expected, what in ((card.sha256, "pinned in the subset"), (noted, "of its first fetch")):
             if expected and expected != digest:
                 raise DataError(f"{path} has not the checksum {what}; delete the file to fetch it again")
-        if card.uid not in known:
-            known[card.uid] = digest
-            torn = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+        return digest
+
+    def _notes(self) -> dict[str, dict[str, str]]:
+        file = self.directory / NOTES
+        try:
+            return json.loads(file.read_text()) if file.is_file() else {}
+        except (OSError, ValueError) as error:
+            raise DataError(f"{file} is torn: delete it to take the cache as it is") from error
+
+    def _note(self, card: ObjectCard, note: dict[str, str]) -> None:
+        known = self._notes()
+        if "sha256" in known.get(card.uid, {}):
+            return
+        known[card.uid] = note
+        file = self.directory / NOTES
+        torn = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+        try:
             torn.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
             torn.replace(file)
-        return digest
+        except OSError as error:
+            raise DataError(f"cannot write {file}: {error.strerror or error}") from error
 
 
 def glb_fault(path: Path) -> str | None:

@@ -63,6 +63,10 @@ class ViewRenderer:
         images, depth = (np.stack(arrays) for arrays in zip(*shots, strict=True))
         return PosedViews(images, cameras, depth)
 
+    def close(self) -> None:
+        """Gives the OpenGL context back, with all it holds. The renderer is of no use afterwards."""
+        self._gl.release()
+
     def _target(self, width: int, height: int) -> tuple[Any, Any, Any]:
         if (width, height) not in self._frames:
             size = (width * SAMPLES, height * SAMPLES)

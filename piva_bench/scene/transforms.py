@@ -27,6 +27,8 @@ DEPTH_UNIT = 1e-3
 """World units a level of a 16-bit depth picture, nerfstudio's default."""
 
 DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+SUFFIXES = ("", ".png", ".jpg")
+"""What a picture's name may lack."""
 PINHOLES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE")
 
 
@@ -75,6 +77,25 @@ def read_views(path: Path, split: str | None = None) -> PosedViews:
         return PosedViews(np.stack(images), cameras, np.stack(having) if having else None, names)
     except DataError as error:
         raise DataError(f"{file}: {error}") from error
+
+
+def capture_files(path: Path, split: str | None = None) -> list[Path]:
+    """The files that `read_views` reads, the transforms first, looked at without decoding a picture.
+
+    Raises:
+        DataError: a file is missing, a pose is no finite rigid motion; in one line.
+    """
+    file = _transforms_file(path, split)
+    meta = _read_json(file)
+    frames = meta.get("frames")
+    if not isinstance(frames, list) or not frames or not all(isinstance(frame, dict) for frame in frames):
+        raise DataError(f"{file}: `frames` is not a list of frames")
+    views = [_Frame(file, number, frame, meta) for number, frame in enumerate(frames)]
+    try:
+        Cameras(np.stack([view.pose() for view in views]), np.ones((len(views), 4)), 1, 1)
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from error
+    return [file, *(found for view in views for found in view.files())]
 
 
 def write_nerf_synthetic(views: PosedViews, folder: Path, split: str = "train") -> Path:
@@ -232,8 +253,13 @@ class _Frame:
         ) as error:
             raise self._error(f"names {path}, which is no readable picture: {error}") from error
 
+    def files(self) -> list[Path]:
+        """Picture, mask and depth, as far as it has them."""
+        others = [name for key in ("mask_path", "depth_file_path") if (name := self.values.get(key))]
+        return [self._find(self.name, SUFFIXES), *map(self._find, others)]
+
     def image(self) -> npt.NDArray[np.uint8]:
-        pixels = np.array(self._open(self._find(self.name, ("", ".png", ".jpg"))).convert("RGBA"))
+        pixels = np.array(self._open(self._find(self.name, SUFFIXES)).convert("RGBA"))
         if mask := self.values.get("mask_path"):
             shown = np.array(self._open(self._find(mask)).convert("L"))
             if shown.shape != pixels.shape[:2]:

@@ -6,10 +6,10 @@ import trimesh
 from PIL import Image
 
 from piva_bench.cli.app import EXIT_USER_ERROR
-from piva_bench.runs.single_scene import open_scene
 from piva_bench.runs.views import decode_views
 from piva_bench.scene.cameras import RIG, Cameras
 from piva_bench.scene.field import RadianceField
+from piva_bench.scene.sources import open_scene
 from piva_bench.scene.transforms import write_nerf_synthetic, write_nerfstudio
 from piva_bench.scene.views import PosedViews
 from tests.distillation.scene_tasks import ball

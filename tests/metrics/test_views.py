@@ -90,6 +90,8 @@ def test_a_face_on_every_side_is_a_janus():
     assert front_confusion(two_faces, one_face, azimuths) == pytest.approx(1 / 3)
     assert front_confusion(np.tile(front, (6, 1)), one_face, azimuths) == 1
     assert isinstance(janus_index(front[None], np.array([10.0]), front, back), Undefined)
+    # Prompts that name no side.
+    assert isinstance(janus_index(one_face, azimuths, front, front), Undefined)
 
 
 def test_shape_changes_have_closed_forms():

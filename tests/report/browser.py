@@ -21,8 +21,8 @@ def find_browser() -> tuple[str, str]:
     return browser, driver
 
 
-def open_browser(profile, width=1280, height=900):
-    """A driven Chromium with a profile folder of its own; the caller quits it."""
+def open_browser(profile, width=1280, height=900, flags=()):
+    """A driven Chromium with a profile folder of its own, and further flags; the caller quits it."""
     from selenium import webdriver
     from selenium.webdriver.chrome.options import Options
     from selenium.webdriver.chrome.service import Service
@@ -30,7 +30,7 @@ def open_browser(profile, width=1280, height=900):
     browser, driver = find_browser()
     options = Options()
     options.binary_location = browser
-    for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
+    for flag in (*FLAGS, *flags, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     return webdriver.Chrome(options=options, service=Service(driver))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from piva_bench.runs.key import canonical_json, content_key
+from piva_bench.key import canonical_json, content_key
 from piva_bench.runs.record import Setup, unit_key
 
 scalars = (

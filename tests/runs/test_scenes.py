@@ -16,12 +16,12 @@ from piva_bench.errors import DataError, UserError
 from piva_bench.metrics.protocol import MetricInfo, Scores
 from piva_bench.profiles import PROFILES
 from piva_bench.report.turntables import write_turntables
-from piva_bench.runs import fields
 from piva_bench.runs.plan import resolve_variants
 from piva_bench.runs.request import RunRequest, prepare
 from piva_bench.runs.run import run
 from piva_bench.runs.store import Store
 from piva_bench.runs.views import decode_views, encode_views
+from piva_bench.scene import kept_fields as fields
 from piva_bench.scene.cameras import RIG
 from piva_bench.scene.field import RadianceField
 from piva_bench.scene.views import PosedViews

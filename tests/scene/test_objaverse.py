@@ -115,7 +115,7 @@ def test_a_changed_file_is_noticed(cache):
     assert "checksum of its first fetch" in fetcher(cache).fetch(cards(FREE)).left_out[FREE]
     trimesh.creation.box().export(first.path)
     assert "checksum pinned" in fetcher(cache).fetch(cards(FREE, sha256="0" * 64)).left_out[FREE]
-    (cache / "piva-bench-checksums.json").write_text("{")
+    (cache / "piva-bench-objects.json").write_text("{")
     assert "torn" in fetcher(cache).fetch(cards(FREE)).left_out[FREE]
 
 

@@ -1,0 +1,55 @@
+"""What takes long to make and is kept on disk: made once, under a lock, there as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from filelock import FileLock
+
+from piva_bench.errors import DataError, UserError
+
+T = TypeVar("T")
+
+
+def kept_root(name: str) -> Path:
+    """Where things of one kind are kept: the variable ``PIVA_BENCH_<NAME>``, else ``~/.cache/piva-bench/<name>``."""
+    chosen = os.environ.get(f"PIVA_BENCH_{name.upper()}")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "piva-bench" / name
+
+
+def kept(path: Path, read: Callable[[Path], T], write: Callable[[BinaryIO], object]) -> T:
+    """What a file holds. It is written first if it is not there or torn, and read back then.
+
+    Args:
+        path: the file; its name holds a key of everything that decides its content.
+        read: gives what it holds; raises DataError where it is missing or torn.
+        write: writes it. Another process that wants the same waits meanwhile.
+
+    Raises:
+        UserError: it cannot be stored (disk full, no permission ...).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            try:
+                return read(path)
+            except DataError:
+                _write(path, write)
+    except OSError as error:
+        raise UserError(f"Cannot keep {path}: {error.strerror or error}.") from error
+    return read(path)
+
+
+def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

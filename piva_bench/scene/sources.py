@@ -1,0 +1,187 @@
+"""Scenes of one's own: views of a capture, or of a 3D model that is photographed from all sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from piva_bench.errors import DataError
+from piva_bench.scene.cameras import RIG, Cameras, Floats, orbit
+from piva_bench.scene.views import PosedViews
+
+MODELS = (".glb", ".gltf", ".obj", ".ply", ".stl")
+MODEL_VIEWS = 64
+"""Views that a 3D model is photographed in for its field."""
+FRAMES = 120
+"""Views of a turntable."""
+ROOM = 0.2
+"""How far beyond a 3D model's box, as a share of its largest edge, an edit may grow."""
+SIDE_WORDS = {"front": ", front view", "side": ", side view", "back": ", back view"}
+"""What threestudio appends to a prompt."""
+STUDIO_SIDE_WORDS = {"front": "", "side": " seen from the side", "back": " seen from behind"}
+"""The words of the embedded model's captions."""
+
+
+@dataclass(frozen=True)
+class OwnScene:
+    """A scene to be edited.
+
+    Attributes:
+        views: it is known by; the edit looks from the same cameras.
+        box: [2, 3] the room that it and the edit may fill.
+        turntable: views to show it in.
+        sided: whether it is known which side is the front.
+        note: what a user should know, in one line.
+    """
+
+    views: PosedViews
+    box: Floats
+    turntable: Cameras
+    sided: bool
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """What was taken of a 3D model.
+
+    Attributes:
+        views: of each path of cameras, with depth.
+        box: [2, 3] the room that the model and an edit of it may fill.
+        note: what a user should know about the file, in one line.
+    """
+
+    views: tuple[PosedViews, ...]
+    box: Floats
+    note: str | None
+
+
+def open_scene(path: Path, resolution: int, frames: int = FRAMES) -> OwnScene:
+    """Reads a capture, or photographs a 3D model from all sides.
+
+    Args:
+        path: a folder with transforms, a transforms file, or a model file.
+        resolution: side that pictures are edited at.
+        frames: of the turntable.
+
+    Raises:
+        DataError: what is there cannot be read, in one line that says why.
+    """
+    if path.suffix.lower() not in MODELS:
+        return open_capture(path, resolution, frames)
+    taken = photograph(path, RIG.sphere(MODEL_VIEWS, resolution))
+    return OwnScene(taken.views[0], taken.box, RIG.turntable(frames, resolution), True, taken.note)
+
+
+def open_capture(path: Path, resolution: int, frames: int = FRAMES, *, square: bool = False) -> OwnScene:
+    """Reads a NeRF-synthetic scene or a nerfstudio capture; nobody knows which side of it is the front.
+
+    Args:
+        path: a folder with transforms, or a transforms file.
+        resolution: long side that pictures are edited at.
+        frames: of the turntable.
+        square: whether pictures are cropped to their central square, the part that the box is seen in.
+
+    Raises:
+        DataError: what is there cannot be read, in one line that says why.
+    """
+    from piva_bench.scene.transforms import read_views
+
+    views = read_views(path)
+    views = _resized(_squared(views) if square else views, resolution)
+    try:
+        centre, radius = _seen_by_all(views.cameras)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    box = np.stack([centre - radius, centre + radius])
+    return OwnScene(views, box, _orbit(views.cameras, centre, frames), sided=False)
+
+
+def photograph(path: Path, *paths: Cameras) -> Photographs:
+    """Photographs a 3D model, brought to the rig's size and place, from each path of cameras.
+
+    Raises:
+        DataError: the file is missing, damaged or holds no triangle; in one line.
+        UserError: no OpenGL on this machine.
+    """
+    from piva_bench.scene.renderer import ViewRenderer
+    from piva_bench.scene.subject import Frame, load_model
+
+    subject = load_model(path)
+    frame = Frame.around([subject])
+    renderer = ViewRenderer()
+    try:
+        views = tuple(renderer.render(subject, cameras, frame) for cameras in paths)
+    finally:
+        renderer.close()
+    room = ROOM * RIG.edge
+    return Photographs(views, frame.box(subject) + np.array([[-room], [room]]), subject.note)
+
+
+def _squared(views: PosedViews) -> PosedViews:
+    cameras = views.cameras
+    side = min(cameras.width, cameras.height)
+    left, top = (cameras.width - side) // 2, (cameras.height - side) // 2
+    moved = cameras.intrinsics - np.array([0, 0, left, top])
+    return PosedViews(
+        views.images[:, top : top + side, left : left + side],
+        Cameras(cameras.camera_to_world, moved, side, side),
+        None,
+        views.names,
+    )
+
+
+def _resized(views: PosedViews, resolution: int) -> PosedViews:
+    """The views with a long side of ``resolution`` and sides that the networks can halve; depth is left out."""
+    scale, multiple = resolution / max(views.cameras.width, views.cameras.height), max(resolution // 8, 8)
+    width, height = (
+        max(round(side * scale / multiple), 1) * multiple
+        for side in (views.cameras.width, views.cameras.height)
+    )
+    if (width, height) == (views.cameras.width, views.cameras.height):
+        return views.without_depth()
+    # Premultiplied, so that colours behind transparent pixels do not bleed in.
+    images = [
+        Image.fromarray(image).convert("RGBa").resize((width, height), Image.Resampling.BOX).convert("RGBA")
+        for image in views.images
+    ]
+    stacked = np.stack([np.asarray(image) for image in images])
+    return PosedViews(stacked, views.cameras.resized(width, height), None, views.names)
+
+
+def _seen_by_all(cameras: Cameras) -> tuple[Floats, float]:
+    """Centre and radius of a ball that every camera sees whole: about the point their axes pass nearest."""
+    axes = -cameras.camera_to_world[:, :3, 2]
+    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    # All cameras side by side leave the distance open; the smallest one fitting is taken.
+    centre = np.linalg.lstsq(
+        across.sum(0), (across @ cameras.positions[:, :, None]).sum(0)[:, 0], rcond=None
+    )[0]
+    distances = np.linalg.norm(cameras.positions - centre, axis=1)
+    half = np.arctan2([cameras.width / 2, cameras.height / 2], cameras.intrinsics[:, :2]).min(axis=1)
+    radius = float((distances * np.sin(half)).min())
+    if not radius > 0:
+        raise DataError("the cameras do not look at a common point: only objects seen from around are edited")
+    return centre, radius
+
+
+def _orbit(cameras: Cameras, centre: Floats, frames: int) -> Cameras:
+    """Once round the centre, at the cameras' mean distance and elevation."""
+    away = cameras.positions - centre
+    distances = np.linalg.norm(away, axis=1)
+    elevation = float(np.degrees(np.arcsin(away[:, 2] / distances)).mean())
+    fov = float(np.degrees(2 * np.arctan(cameras.width / 2 / cameras.intrinsics[:, 0].mean())))
+    turn = orbit(
+        np.arange(frames) * 360.0 / frames,
+        np.full(frames, elevation),
+        float(distances.mean()),
+        fov,
+        cameras.width,
+        cameras.height,
+    )
+    poses = turn.camera_to_world.copy()
+    poses[:, :3, 3] += centre
+    return Cameras(poses, turn.intrinsics, turn.width, turn.height)

@@ -1,0 +1,169 @@
+"""`run` on Objaverse's objects and on captures, down to the table, and `data fetch objaverse`."""
+
+import json
+import sys
+import types
+import urllib.error
+
+import pytest
+
+from piva_bench import profiles, registry
+from piva_bench.cli.app import EXIT_USER_ERROR
+from piva_bench.cli.run import EXIT_FAILED_SAMPLES
+from piva_bench.scene.cameras import RIG
+from piva_bench.scene.transforms import write_nerf_synthetic
+from tests.data.test_captures import write_list
+from tests.data.tiny_objects import ABSENT, LONG, PAID, RED, SILENT, glb, write_cache, write_subset
+from tests.distillation.scene_tasks import ball
+from tests.runs.test_scenes import SHORT, Brightness
+
+
+@pytest.fixture
+def scenes(cli, tiny_profile, monkeypatch, tmp_path):
+    """The command line, with a protocol for scenes and caches of its own."""
+    monkeypatch.delenv("PIVA_BENCH_DATA_ROOT")
+    for name in ("fields", "views", "objaverse"):
+        monkeypatch.setenv(f"PIVA_BENCH_{name.upper()}", str(tmp_path / name))
+    changes = {"scene_protocol": "bright-v1", "scene_defaults": SHORT}
+    monkeypatch.setitem(profiles.PROFILES, "embedded", tiny_profile.model_copy(update=changes))
+    plugin = types.ModuleType("bright")
+    plugin.Brightness = Brightness
+    monkeypatch.setitem(sys.modules, "bright", plugin)
+    folder = tmp_path / "plugins" / "bright-1.0.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text("Name: bright\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[piva_bench.metrics]\nbright-v1 = bright:Brightness\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "plugins"))
+    monkeypatch.setattr(registry.PROTOCOLS, "_points", registry.find_plugins(registry.PROTOCOLS.group))
+    write_cache(tmp_path / "objaverse")
+    return cli
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def retrieve(url, path):
+        raise urllib.error.URLError("no route")
+
+    monkeypatch.setattr("urllib.request.urlretrieve", retrieve)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+
+
+def test_objaverse_objects_are_edited_scored_and_resumed(scenes, tmp_path):
+    pytest.importorskip("moderngl")
+    path = write_subset(tmp_path / "tiny.yaml", RED, ABSENT, SILENT)
+    words = (
+        "run",
+        "-m",
+        "dds,identity",
+        "-d",
+        "objaverse",
+        "--data-root",
+        path,
+        "-o",
+        "out",
+        "--device",
+        "cpu",
+    )
+    code, out, err = scenes(*words)
+    assert code == 0, err
+    assert "1 of 3 objects have no prompts" in err
+    assert "1 of 2 objects are not in" in err
+    assert "data fetch objaverse --subset" in err
+    assert "Brightness" in out
+    assert "dds" in out.lower()
+    assert "4 edits: 4 computed" in err
+    table = (tmp_path / "out" / "report" / "methods.md").read_text()
+    assert "dds" in table.lower()
+    code, out, err = scenes(*words)
+    assert "4 edits: 0 computed, 4 already stored" in err
+    # A later command finds the subset by what the manifest says.
+    code, out, err = scenes("report", "out")
+    assert code == 0, err
+    assert len(list((tmp_path / "out").rglob("turntables/*.gif"))) == 4
+
+
+def test_a_broken_object_fails_alone_with_its_reason(scenes, tmp_path):
+    pytest.importorskip("moderngl")
+    whole = bytearray(glb(tmp_path / "objaverse", LONG).read_bytes())
+    whole[20:60] = b"x" * 40
+    glb(tmp_path / "objaverse", LONG).write_bytes(bytes(whole))
+    path = write_subset(tmp_path / "tiny.yaml", RED, LONG)
+    words = ("run", "-m", "identity", "-d", "objaverse", "--data-root", path, "-o", "out", "--device", "cpu")
+    code, _, err = scenes(*words)
+    assert code == EXIT_FAILED_SAMPLES, err
+    assert "cannot read the 3D model" in err
+    assert "2 failed" in err
+
+
+def test_captures_are_edited_and_scored(scenes, tmp_path, monkeypatch):
+    from piva_bench.data import captures
+    from piva_bench.scene import kept_fields
+
+    monkeypatch.setattr(kept_fields, "UsualFit", lambda fit=kept_fields.UsualFit: fit(3, 8))
+    monkeypatch.setattr(captures, "FRAMES", 6)
+    write_nerf_synthetic(ball().render_views(RIG.sphere(6, 40)), tmp_path / "mine" / "ball")
+    write_list(tmp_path / "mine", {"path": "ball"})
+    words = (
+        "run",
+        "-m",
+        "dds",
+        "-d",
+        "captures",
+        "--data-root",
+        "mine/scenes.yaml",
+        "-o",
+        "out",
+        "--device",
+        "cpu",
+    )
+    code, out, err = scenes(*words)
+    assert code == 0, err
+    assert "Brightness" in out
+    assert "2 edits: 2 computed" in err
+    code, out, err = scenes("describe", "dataset", "captures", "--data-root", "mine", "--json")
+    assert json.loads(out)["samples"] == 2
+    code, out, err = scenes("list", "datasets", "--json")
+    rows = {row["name"]: row for row in json.loads(out)["datasets"]}
+    assert "captures" in rows
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("run", "-m", "dds", "-d", "objaverse", "--data-root", "first-autor"), "Did you mean first-author"),
+        (
+            ("run", "-m", "dds", "-d", "objaverse", "--data-root", "intex"),
+            "data fetch objaverse --subset intex",
+        ),
+        (("run", "-m", "dds", "-d", "objaverse", "--data-root", "paid.yaml"), "forbids commercial use"),
+        (("run", "-m", "dds", "-d", "captures", "--data-root", "none.yaml"), "none.yaml cannot be read"),
+        (("data", "fetch", "objaverse", "--subset", "first-autor"), "Did you mean first-author"),
+        (("data", "fetch", "objaverse", "--subset", "paid.yaml"), "forbids commercial use (--include-nc"),
+        (("data", "fetch", "objaverse", "--cache", "empty"), "cannot fetch Objaverse's list of objects"),
+        (("data", "fetch", "pie"), "pie_pp and objaverse can"),
+    ],
+)
+def test_mistakes_are_one_line(scenes, no_network, tmp_path, words, line):
+    write_subset(tmp_path / "paid.yaml", PAID)
+    code, _, err = scenes(*words)
+    assert code == EXIT_USER_ERROR
+    assert line in err
+    assert "Traceback" not in err
+    errors = [each for each in err.splitlines() if each.startswith("error:")]
+    assert len(errors) == 1
+
+
+def test_fetching_says_what_came_and_what_was_left_out(scenes, no_network, tmp_path):
+    path = write_subset(tmp_path / "tiny.yaml", RED, PAID, ABSENT, SILENT)
+    code, out, err = scenes("data", "fetch", "objaverse", "--subset", path)
+    assert code == 0, err
+    assert out == f"tiny: 1 of 3 objects in {tmp_path / 'objaverse'}\n"
+    assert "1 of 4 objects have no prompts: passed over" in err
+    assert "Box a: fetched" in err
+    assert "Box c: its licence CC-BY-NC-4.0 forbids commercial use (--include-nc" in err
+    assert "Box d: cannot fetch" in err
+    code, out, err = scenes("data", "fetch", "objaverse", "--subset", path, "--include-nc")
+    assert "tiny: 2 of 3 objects" in out
+    write_cache(tmp_path / "elsewhere")
+    code, out, err = scenes("data", "fetch", "objaverse", "--subset", path, "--cache", tmp_path / "elsewhere")
+    assert "elsewhere" in out
