@@ -86,6 +86,7 @@ PROFILES: dict[str, Profile] = {
             model="sd-1.5",
             resolution=512,
             protocol="pnp-v1",
+            scene_protocol="views-clean",
             depth_control="sd-1.5-depth",
         ),
     )

@@ -6,18 +6,17 @@ on untouched pictures with its map averaged over the region, so that no network 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
-from piva_bench.errors import UnknownName
 from piva_bench.metrics import colour, pixels
-from piva_bench.metrics.clean_table import METRICS, TOWERS, column
+from piva_bench.metrics.clean_evaluators import CleanEvaluators
+from piva_bench.metrics.clean_table import METRICS, column
 from piva_bench.metrics.evaluators import locate
-from piva_bench.metrics.protocol import Mask, MetricInfo, Pair, Pixels, Scores, Undefined, fingerprint
+from piva_bench.metrics.protocol import Mask, MetricInfo, Pair, Pixels, Scores, Undefined
 from piva_bench.metrics.studio import direction_agreement
 
 if TYPE_CHECKING:
@@ -30,10 +29,8 @@ Results = dict[str, float | Undefined]
 DEFINITIONS = "clean/1"
 """Raise the last number when a metric's code changes what it computes."""
 
-TOWERS_VARIABLE = "PIVA_BENCH_CLIP_TOWERS"
 
-
-class Clean:
+class Clean(CleanEvaluators):
     """PIE-Bench's metrics as they are meant: masked means, LPIPS-alex and -vgg, several CLIPs, structure.
 
     Args:
@@ -56,34 +53,10 @@ class Clean:
         lpips: Mapping[str, Lpips] | None = None,
         towers: Mapping[str, ClipTower] | None = None,
     ) -> None:
-        from piva_bench.metrics.clip_tower import ClipTower
         from piva_bench.metrics.dino import Dino
-        from piva_bench.metrics.lpips_model import Lpips
 
-        # The cheap look-ups first: what is missing is said before seconds of loading.
-        chosen = {} if towers else {name: locate(f"openclip-{name}") for name in chosen_towers()}
         self._dino = dino or Dino.load(locate("dino-vitb8"))
-        self._lpips = lpips or {
-            "alex": Lpips.load("alex", locate("lpips-alex")),
-            "vgg": Lpips.load("vgg", locate("lpips-vgg")),
-        }
-        self._towers = towers or {name: ClipTower.load(folder) for name, folder in chosen.items()}
-        self._fingerprint = fingerprint(
-            DEFINITIONS,
-            self._dino.architecture,
-            self._dino,
-            *(model.model for _, model in sorted(self._lpips.items())),
-            *(
-                part
-                for name, tower in self._towers.items()
-                for part in (name, tower.description, tower.model)
-            ),
-        )
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hexadecimal digits over weights, preprocessing and definitions."""
-        return self._fingerprint
+        super().__init__(DEFINITIONS, self._dino.architecture, self._dino, lpips=lpips, towers=towers)
 
     def score(self, pair: Pair) -> Scores:
         """All metrics of one edit; CLIP metrics of the chosen towers only."""
@@ -120,20 +93,6 @@ class Clean:
             results[f"mse_{side}"] = pixels.mse(pair.source, pair.edited, where)
             results[f"ssim_{side}"] = pixels.ssim(pair.source, pair.edited, where)
         return results
-
-
-def chosen_towers() -> Sequence[str]:
-    """The CLIP towers to measure with.
-
-    Raises:
-        UnknownName: one that does not exist.
-    """
-    listed = os.environ.get(TOWERS_VARIABLE) or next(iter(TOWERS))
-    names = [name.strip() for name in listed.split(",") if name.strip()]
-    for name in names:
-        if name not in TOWERS:
-            raise UnknownName(f"CLIP tower in {TOWERS_VARIABLE}", name, TOWERS)
-    return names
 
 
 def _values(picture: Pixels) -> Tensor:

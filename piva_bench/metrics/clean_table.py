@@ -17,16 +17,20 @@ def column(metric: str, tower: str) -> str:
     return f"{metric}_{tower.replace('-', '_')}"
 
 
+def mark(tower: str) -> str:
+    """What titles call a tower: its size, as in L14."""
+    return tower.rpartition("-")[2].upper()
+
+
 def _clip_metrics(tower: str, title: str) -> tuple[MetricInfo, ...]:
     first = tower == next(iter(TOWERS))
-    size = tower.rpartition("-")[2].upper()
     return (
         MetricInfo(
-            column("clip_target", tower), f"CLIP {size}", "cos", "higher", 100, "text", headline=first,
+            column("clip_target", tower), f"CLIP {mark(tower)}", "cos", "higher", 100, "text", headline=first,
             description=f"Cosine of the edit and the target prompt, {title}. Not cut off at 0.",
         ),
         MetricInfo(
-            column("clip_directional", tower), f"CLIP dir. {size}", "cos", "higher", 100, "text", headline=first,
+            column("clip_directional", tower), f"CLIP dir. {mark(tower)}", "cos", "higher", 100, "text", headline=first,
             description="Cosine between the change of the picture's embedding and the change of the "
             f"prompt's, source to edit, of unit embeddings, {title}. Undefined where either does not change.",
         ),

@@ -6,10 +6,12 @@ import warnings
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from piva_bench.errors import ModelError
+from piva_bench.metrics.protocol import Pixels
 from piva_bench.metrics.weights import load_state
 
 Trunk = Literal["squeeze", "alex", "vgg"]
@@ -83,3 +85,11 @@ class Lpips(nn.Module):
         """The distance at every pixel, [H, W]: each layer's map resized bilinearly to the picture."""
         self.model.spatial = True
         return self.model(first[None], second[None])[0, 0]
+
+    def pairwise(self, first: Pixels, second: Pixels) -> list[float]:
+        """Distances of uint8 pictures [N, H, W, 3] one by one, so that large ones fit into memory."""
+        tensors = (
+            torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
+            for pictures in (first, second)
+        )
+        return [self.distance(a / 127.5 - 1, b / 127.5 - 1) for a, b in zip(*tensors, strict=True)]

@@ -8,18 +8,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from piva_bench.metrics.protocol import MetricInfo, Pixels, Scores, Undefined, ViewsPair
+from piva_bench.metrics.protocol import MetricInfo, Pixels, Scores, ViewsPair
 from piva_bench.metrics.studio_evaluators import StudioEvaluators
 from piva_bench.metrics.views import Value, attribute_scores
-from piva_bench.metrics.views_metrics import METRICS
+from piva_bench.metrics.views_v1_table import METRICS
 
 DEFINITIONS = "views-v1/1"
 """Raise the last number when a metric's code changes what it computes."""
 HEADS = ("object", "color", "material", "print", "pose", "accessory")
 """Attributes of the object. The others are those of the place, which no edit of the object can change."""
-EVERY = 3
-"""ST-LPIPS looks at one view in so many: it costs ten times what all other metrics do, and neighbours agree."""
-NO_REFERENCE = Undefined("the sample has no counterfactual views")
 
 
 class ViewsV1(StudioEvaluators):
@@ -45,20 +42,10 @@ class ViewsV1(StudioEvaluators):
 
     def score(self, pair: ViewsPair) -> Scores:
         """All metrics of one 3D edit; see ``descriptors`` for their definitions."""
-        from piva_bench.metrics.views_table import score_views
+        from piva_bench.metrics.views_table import NO_REFERENCE, score_views
 
-        scores = score_views(
-            pair.source,
-            pair.edited,
-            pair.prompts,
-            self._clip,
-            reference=pair.reference,
-            distance=lambda first, second: self._stlpips.pairwise(first[::EVERY], second[::EVERY]),
-            background=pair.backgrounds / np.float32(255),
-        )
-        found = {
-            name.replace("lpips", "stlpips"): value for name, value in scores.items()
-        } | self._attributes(pair)
+        found = score_views(pair, {"": self._clip}, {"stlpips": self._stlpips.pairwise})
+        found |= self._attributes(pair)
         return Scores.collect({name: found.get(name, NO_REFERENCE) for name in self.descriptors})
 
     def _attributes(self, pair: ViewsPair) -> dict[str, Value]:

@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from piva_bench.errors import DataError
 from piva_bench.metrics.pixels import psnr, ssim
-from piva_bench.metrics.protocol import Pixels, Undefined
+from piva_bench.metrics.protocol import Pixels, Undefined, ViewsPair
 from piva_bench.metrics.views import (
     Value,
     clip_similarity,
@@ -23,11 +22,17 @@ from piva_bench.metrics.views import (
     silhouette_iou,
 )
 from piva_bench.metrics.views_consistency import back_project, multi_view_consistency
-from piva_bench.scene.views import WHITE, PosedViews
+from piva_bench.scene.cameras import Cameras
+from piva_bench.scene.views import PosedViews
+
+EVERY = 3
+"""Perceptual distances look at one view in so many: ST-LPIPS costs ten times what all else in the embedded world does,
+and neighbours agree."""
+NO_REFERENCE = Undefined("the sample has no counterfactual views")
 
 
 class Encoder(Protocol):
-    """Embeds pictures (uint8 [H, W, 3]) and texts in one space, as :class:`piva_bench.metrics.clip.SmallClip`."""
+    """A CLIP: embeds pictures (uint8 [H, W, 3]) and texts in one space."""
 
     def encode_images(self, images: Any) -> Any:
         """[N, D] of N pictures."""
@@ -37,7 +42,7 @@ class Encoder(Protocol):
 
 
 Distance = Callable[[Pixels, Pixels], Sequence[float]]
-"""A perceptual distance, for instance LPIPS or ST-LPIPS, of pictures [V, H, W, 3] one by one."""
+"""A perceptual distance, for instance LPIPS or ST-LPIPS, of uint8 pictures [V, H, W, 3] one by one."""
 
 Prompts = Mapping[str, tuple[str, str]]
 """Source and target prompt as they describe what is seen from the "front", the "side" and the "back"."""
@@ -49,60 +54,67 @@ def side_prompts(source: str, target: str) -> Prompts:
 
 
 def score_views(
-    source: PosedViews,
-    edit: PosedViews,
-    prompts: Prompts,
-    encoder: Encoder,
-    *,
-    reference: PosedViews | None = None,
-    distance: Distance | None = None,
-    background: Sequence[float] | NDArray[np.floating[Any]] = WHITE,
-    closed: bool = True,
+    pair: ViewsPair, encoders: Mapping[str, Encoder], distances: Mapping[str, Distance] | None = None
 ) -> dict[str, Value]:
-    """Scores of one edit over its views.
+    """Scores of one edit over the views of a turntable. What needs a counterfactual that is not there is undefined.
 
     Args:
-        source: views of the source.
-        edit: views of the edit from the same cameras.
-        prompts: what source and edit show; each view is compared with the prompt of its side.
-        encoder: a CLIP.
-        reference: the counterfactual from the same cameras; adds ``reference_*`` and ``front_confusion``.
-        distance: a perceptual distance; adds ``source_lpips`` and ``reference_lpips``, whatever LPIPS it is.
-        background: behind the pictures: a colour, or pictures [V, H, W, 3], in [0, 1].
-        closed: whether the views go once round.
+        pair: the edit, its source and perhaps its counterfactual; each view is compared with the prompt of its side.
+        encoders: CLIPs by what is appended to the names of their metrics.
+        distances: perceptual distances by name; each adds ``source_<name>`` and ``reference_<name>``, over one view
+            in `EVERY`.
 
     Raises:
         DataError: views from different cameras.
     """
-    others = [edit] if reference is None else [edit, reference]
-    for other in others:
-        _same_cameras(source, other)
-    before, after = source.composite(background), edit.composite(background)
-    first, second = (np.asarray(encoder.encode_images(list(pictures))) for pictures in (before, after))
+    edit, known = pair.edited, {"source": pair.source}
+    if pair.reference is not None:
+        known["reference"] = pair.reference
+    for views in known.values():
+        _same_cameras(views, edit)
+    background = pair.backgrounds / np.float32(255)
+    pictures = {name: views.composite(background) for name, views in known.items()}
+    edited = edit.composite(background)
+    scores: dict[str, Value] = {
+        "view_inconsistency": _consistency(edit),
+        "view_inconsistency_source": _consistency(pair.source),
+    }
+    for end, encoder in encoders.items():
+        found = _embedded(encoder, edited, pictures, pair.prompts, edit.cameras)
+        scores |= {f"{name}{end}": value for name, value in found.items()}
+    near = {
+        name: _against(views, pictures[name], edit, edited, distances or {}) for name, views in known.items()
+    }
+    if pair.reference is None:
+        near["reference"] = dict.fromkeys(near["source"], NO_REFERENCE)
+    return scores | {f"{name}_{each}": value for name in near for each, value in near[name].items()}
+
+
+def _embedded(
+    encoder: Encoder, edited: Pixels, known: Mapping[str, Pixels], prompts: Prompts, cameras: Cameras
+) -> dict[str, Value]:
+    """What a CLIP says of the edit's pictures, beside those of the source and perhaps the reference."""
+    second = np.asarray(encoder.encode_images(list(edited)))
+    seen = {name: np.asarray(encoder.encode_images(list(pictures))) for name, pictures in known.items()}
+    first = seen["source"]
     texts = np.asarray(encoder.encode_texts([text for pair in prompts.values() for text in pair]))
     told = {side: texts[2 * number : 2 * number + 2] for number, side in enumerate(prompts)}
-    of_source, of_target = np.stack([told[side] for side in edit.cameras.view_names], axis=1)
+    of_source, of_target = np.stack([told[side] for side in cameras.view_names], axis=1)
     front, back = told["front"][1], told["back"][1]
-    azimuths = edit.cameras.azimuths
-    scores: dict[str, Value] = {
+    azimuths = cameras.azimuths
+    return {
         "clip_similarity": clip_similarity(second, of_target),
         "clip_similarity_source": clip_similarity(first, of_target),
         "clip_directional": directional_similarity(first, second, of_source, of_target),
-        "direction_consistency": direction_consistency(first, second, closed=closed),
+        "direction_consistency": direction_consistency(first, second),
         "janus_index": janus_index(second, azimuths, front, back),
         "janus_index_source": janus_index(first, azimuths, front, back),
         "front_repetition": front_repetition(second, azimuths),
         "front_repetition_source": front_repetition(first, azimuths),
-        "view_inconsistency": _consistency(edit, closed=closed),
-        "view_inconsistency_source": _consistency(source, closed=closed),
-        **_against("source", source, before, edit, after, distance),
+        "front_confusion": front_confusion(second, seen["reference"], azimuths)
+        if "reference" in seen
+        else NO_REFERENCE,
     }
-    if reference is not None:
-        truth = reference.composite(background)
-        known = np.asarray(encoder.encode_images(list(truth)))
-        scores["front_confusion"] = front_confusion(second, known, azimuths)
-        scores |= _against("reference", reference, truth, edit, after, distance)
-    return scores
 
 
 def _same_cameras(first: PosedViews, second: PosedViews) -> None:
@@ -115,36 +127,32 @@ def _same_cameras(first: PosedViews, second: PosedViews) -> None:
         raise DataError("views of source and edit must be taken by the same cameras: render both on one path")
 
 
-def _consistency(views: PosedViews, *, closed: bool) -> Value:
+def _consistency(views: PosedViews) -> Value:
     if views.depth is None:
         return Undefined("the views have no depth")
-    return multi_view_consistency(views, closed=closed)
+    return multi_view_consistency(views)
 
 
 def _against(
-    name: str,
-    known: PosedViews,
-    pictures: Pixels,
-    edit: PosedViews,
-    edited: Pixels,
-    distance: Distance | None,
+    known: PosedViews, pictures: Pixels, edit: PosedViews, edited: Pixels, distances: Mapping[str, Distance]
 ) -> dict[str, Value]:
     """How near an edit's views are to others: pixels, structure, silhouettes, depth."""
     pairs = list(zip(pictures, edited, strict=True))
     large = min(known.cameras.width, known.cameras.height) >= 11
-    scores: dict[str, Value] = {
-        f"{name}_psnr": _over_views([psnr(a, b) for a, b in pairs]),
-        f"{name}_ssim": _over_views([ssim(a, b) for a, b in pairs])
+    return {
+        "psnr": _over_views([psnr(a, b) for a, b in pairs]),
+        "ssim": _over_views([ssim(a, b) for a, b in pairs])
         if large
         else Undefined("pictures smaller than SSIM's window"),
-        f"{name}_silhouette_iou": silhouette_iou(known.silhouettes, edit.silhouettes),
-        f"{name}_depth_change": Undefined("the views have no depth"),
+        "silhouette_iou": silhouette_iou(known.silhouettes, edit.silhouettes),
+        "depth_change": Undefined("the views have no depth")
+        if known.depth is None or edit.depth is None
+        else depth_change(known.depth, edit.depth, _size(known)),
+        **{
+            name: _over_views(distance(pictures[::EVERY], edited[::EVERY]))
+            for name, distance in distances.items()
+        },
     }
-    if distance is not None:
-        scores[f"{name}_lpips"] = _over_views(distance(pictures, edited))
-    if known.depth is not None and edit.depth is not None:
-        scores[f"{name}_depth_change"] = depth_change(known.depth, edit.depth, _size(known))
-    return scores
 
 
 def _over_views(values: Sequence[Value]) -> Value:

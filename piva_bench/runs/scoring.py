@@ -102,5 +102,9 @@ def _check_kind(protocol: object, name: str, samples: Mapping[str, Sample]) -> N
     kind = getattr(protocol, "kind", "pictures")
     given = "scenes" if any(isinstance(sample, SceneSample) for sample in samples.values()) else "pictures"
     if samples and kind != given:
-        fitting = "views-v1 scores 3D edits" if given == "scenes" else "studio-v1 and pnp-v1 score pictures"
+        fitting = (
+            "views-v1 and views-clean score 3D edits"
+            if given == "scenes"
+            else "studio-v1, pnp-v1 and clean score pictures"
+        )
         raise UserError(f"{name} scores {kind}, and these edits are {given}: {fitting} (--protocol).")

@@ -1,5 +1,6 @@
 """`run` on Objaverse's objects and on captures, down to the table, and `data fetch objaverse`."""
 
+import csv
 import json
 import sys
 import types
@@ -167,3 +168,51 @@ def test_fetching_says_what_came_and_what_was_left_out(scenes, no_network, tmp_p
     write_cache(tmp_path / "elsewhere")
     code, out, err = scenes("data", "fetch", "objaverse", "--subset", path, "--cache", tmp_path / "elsewhere")
     assert "elsewhere" in out
+
+
+def test_the_paper_profile_ends_in_a_views_clean_table(scenes, bench, tmp_path, monkeypatch):
+    from piva_bench.data import captures
+    from piva_bench.scene import kept_fields
+    from tests.metrics.paper_models import save_open_clip, save_trunk
+
+    monkeypatch.setattr(kept_fields, "UsualFit", lambda fit=kept_fields.UsualFit: fit(3, 8))
+    monkeypatch.setattr(captures, "FRAMES", 6)
+    changes = {"resolution": 32, "scene_defaults": SHORT}  # and what it is scored by as it is
+    monkeypatch.setitem(profiles.PROFILES, "paper", profiles.PROFILES["paper"].model_copy(update=changes))
+    monkeypatch.setenv("PIVA_BENCH_EVALUATORS", "")  # restored after --evaluators has set it
+    write_nerf_synthetic(ball().render_views(RIG.sphere(6, 40)), tmp_path / "mine" / "ball")
+    write_list(tmp_path / "mine", {"path": "ball"})
+    words = ("run", "--profile", "paper", "--model", bench / "model", "-m", "dds,identity", "-d", "captures",
+             "--data-root", "mine", "-o", "out", "--device", "cpu")  # fmt: skip
+    for name in ("TORCH_HOME", "HF_HUB_CACHE"):
+        monkeypatch.setenv(name, str(tmp_path / "nothing"))
+    code, _, err = scenes(*words, "--evaluators", tmp_path / "nothing")
+    assert code == EXIT_USER_ERROR
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert "piva-bench models fetch openclip-vit-l14" in line
+    assert not list((tmp_path / "out").rglob("*.png"))
+    save_open_clip(tmp_path / "evaluators" / "openclip-vit-l14")
+    for trunk, network in (("alex", "alexnet"), ("vgg", "vgg16")):
+        save_trunk(tmp_path / "evaluators" / f"lpips-{trunk}", network)
+    code, out, err = scenes(*words, "--evaluators", tmp_path / "evaluators")
+    assert code == 0, err
+    assert "scores views-clean" in err
+    assert "4 edits: 4 computed" in err
+    assert "protocol views-clean (" in out
+    with (tmp_path / "out" / "report" / "methods.csv").open() as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    for row in rows.values():
+        assert row["protocol"] == "views-clean"
+        assert row["clip_similarity_vit_l14_n"] == "2"
+        # Nobody knows a capture's counterfactual, nor its front.
+        assert row["reference_psnr"] == row["janus_index_vit_l14"] == ""
+    dds, same = rows["dds"], rows["identity"]
+    assert float(dds["source_lpips_vgg"]) > 0 == float(same["source_lpips_vgg"])
+    assert -1 <= float(dds["clip_directional_vit_l14"]) <= 1
+    assert same["clip_directional_vit_l14"] == ""  # nothing changed, so in no direction
+    code, out, err = scenes("describe", "protocol", "views-clean", "--json")
+    titles = {row["name"]: row["title"] for row in json.loads(out)["metrics"]}
+    assert titles["clip_similarity_vit_l14"] == "CLIP L14"
+    assert "views-clean" in scenes("describe", "profile", "paper")[1]
+    protocols = {row["name"] for row in json.loads(scenes("list", "protocols", "--json")[1])["protocols"]}
+    assert {"views-v1", "views-clean"} <= protocols

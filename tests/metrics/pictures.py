@@ -29,7 +29,7 @@ def noisy(picture: np.ndarray, strength: float, seed: int = 0) -> np.ndarray:
 def save_evaluators(root: Path) -> None:
     """Evaluators of the real classes with random weights."""
     torch.manual_seed(0)
-    tokens = CompactTokenizer.tokens_of(PROMPTS)
+    tokens = CompactTokenizer.tokens_of([*PROMPTS, "front side back"])
     config = model_config(tokens, len(tokens) + UNKNOWN + 1)
     config["model_cfg"]["vision_cfg"] |= {"layers": [1, 1, 1, 1], "width": 8, "head_width": 64}
     config["model_cfg"]["text_cfg"] |= {"width": 32, "heads": 2, "layers": 1}

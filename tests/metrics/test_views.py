@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from piva_bench.errors import DataError
-from piva_bench.metrics.protocol import Undefined
+from piva_bench.metrics.protocol import Undefined, ViewsPair
 from piva_bench.metrics.views import (
     clip_similarity,
     depth_change,
@@ -158,29 +158,42 @@ class ColourEncoder:
         )
 
 
+def score(
+    source, edit, source_prompt="a red ball", target_prompt="a blue ball", *, reference=None, **distances
+):
+    white = np.full((*source.images.shape[:3], 3), 255, np.uint8)
+    pair = ViewsPair(source, edit, reference, white, side_prompts(source_prompt, target_prompt))
+    return score_views(pair, {"": ColourEncoder()}, distances)
+
+
 def test_scores_of_an_edit_its_identity_and_its_counterfactual():
     source = ball_views(8, 24)
     bluer = source.images.copy()
     bluer[..., 2] = 255
     edit = PosedViews(bluer, source.cameras, source.depth)
-    scores = score_views(
-        source, edit, side_prompts("a red ball", "a blue ball"), ColourEncoder(), reference=edit,
-        distance=lambda a, b: np.abs(a.astype(int) - b).mean((1, 2, 3)).tolist(),
-    )  # fmt: skip
+    compared = []
+
+    def distance(first, second):
+        compared.append((first, second))
+        return np.abs(first.astype(int) - second).mean((1, 2, 3)).tolist()
+
+    scores = score(source, edit, reference=edit, grey=distance)
     assert scores["clip_directional"] > 0.3
     assert scores["clip_similarity"] > scores["clip_similarity_source"]
     assert scores["reference_psnr"] > 58 > 30 > scores["source_psnr"]
     assert scores["reference_ssim"] == pytest.approx(1)
-    assert scores["reference_lpips"] == 0 < scores["source_lpips"]
+    assert scores["reference_grey"] == 0 < scores["source_grey"]
+    every_third = source.composite()[[0, 3, 6]], edit.composite()[[0, 3, 6]]
+    np.testing.assert_array_equal(compared[0], every_third)
     assert scores["source_silhouette_iou"] == 1
     assert scores["source_depth_change"] == 0
     assert scores["view_inconsistency"] < 0.02
-    same = score_views(source, source, side_prompts("a red ball", "a blue ball"), ColourEncoder())
+    same = score(source, source)
     assert same["clip_directional"] == Undefined("no view was changed")
-    assert not [name for name in same if name.startswith("reference")]
-    flat = score_views(
-        source.without_depth(), edit, side_prompts("a red ball", "a blue ball"), ColourEncoder()
-    )
+    assert set(same) | {"source_grey", "reference_grey"} == set(scores)
+    unknown = {name for name in same if name.startswith("reference")} | {"front_confusion"}
+    assert {same[name] for name in unknown} == {Undefined("the sample has no counterfactual views")}
+    flat = score(source.without_depth(), edit)
     assert flat["source_depth_change"] == Undefined("the views have no depth")
     assert all(isinstance(v, Undefined) or np.isfinite(v) for s in (scores, same, flat) for v in s.values())
 
@@ -188,15 +201,13 @@ def test_scores_of_an_edit_its_identity_and_its_counterfactual():
 def test_depth_change_of_a_ball_pushed_back_is_its_way_over_its_size():
     source = ball_views(4, 24)
     depth = np.where(source.depth > 0, source.depth + 0.5, 0).astype(np.float32)
-    scores = score_views(
-        source, PosedViews(source.images, source.cameras, depth), side_prompts("red", "blue"), ColourEncoder()
-    )
+    scores = score(source, PosedViews(source.images, source.cameras, depth), "red", "blue")
     assert scores["source_depth_change"] == pytest.approx(0.25, rel=0.05)  # a half over a diameter of 2
 
 
 def test_views_from_other_cameras_are_refused():
     source = ball_views(4, 24)
     with pytest.raises(DataError, match="same cameras"):
-        score_views(source, ball_views(4, 24, elevation=10.0), side_prompts("a", "b"), ColourEncoder())
+        score(source, ball_views(4, 24, elevation=10.0))
     with pytest.raises(DataError, match="same cameras"):
-        score_views(source, source[:3], side_prompts("a", "b"), ColourEncoder())
+        score(source, source[:3])

@@ -10,22 +10,8 @@ from piva_bench.metrics.views import attribute_scores
 from piva_bench.metrics.views_protocol import ViewsV1
 from piva_bench.registry import PROTOCOLS
 from piva_bench.runs.scoring import Scorer
-from piva_bench.scene.cameras import orbit
-from piva_bench.scene.views import PosedViews
-from tests.metrics.pictures import PROMPTS, photograph
+from tests.metrics.turntables import views_pair
 from tests.tiny_scene_run import scene_run
-
-
-def views(colour, radius=20, count=6):
-    """A disc that faces every camera."""
-    cameras = orbit(np.arange(count) * 60.0, np.full(count, 18.0), 3.0, 30.0, 64, 64)
-    y, x = np.mgrid[:64, :64] - 31.5
-    disc = np.hypot(x, y) < radius
-    images = np.zeros((count, 64, 64, 4), np.uint8)
-    images[:, disc] = [*colour, 255]
-    return PosedViews(
-        images, cameras, np.repeat(np.where(disc, 3, 0)[None], count, axis=0).astype(np.float32)
-    )
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +21,7 @@ def views_protocol(evaluators):
 
 @pytest.fixture
 def pair():
-    source, reference = views((200, 40, 40)), views((40, 40, 200))
-    backgrounds = np.repeat(photograph()[None], 6, axis=0)
-    prompts = {side: (f"{PROMPTS[0]} {side}", f"{PROMPTS[1]} {side}") for side in ("front", "side", "back")}
-    return ViewsPair(source, views((90, 40, 150)), reference, backgrounds, prompts)
+    return views_pair()
 
 
 def test_it_is_registered_and_gives_every_metric_a_value_or_a_reason(views_protocol, pair):
