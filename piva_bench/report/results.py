@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,13 +142,40 @@ def _variant_names(records: Sequence[Record]) -> dict[str, str]:
     settings: dict[str, set[str]] = {}
     for record in records:
         settings.setdefault(record.method, set()).add(_setting(record))
+    named = {method: _details(several) for method, several in settings.items()}
     names = {}
     for record in records:
-        shared = set.intersection(*(set(json.loads(s).items()) for s in settings[record.method]))
-        apart = {k: v for k, v in json.loads(_setting(record)).items() if (k, v) not in shared}
-        detail = ", ".join(f"{name}={value}" for name, value in apart.items())
+        detail = named[record.method][_setting(record)]
         names[record.key] = f"{record.method} ({detail})" if detail else record.method
     return names
+
+
+def _details(settings: set[str]) -> dict[str, str]:
+    """What sets each setting of a method apart: the parameters that differ.
+
+    Those that only some settings have follow from another one's value, and are left out if they can be.
+    """
+    read = {setting: dict(json.loads(setting)) for setting in settings}
+    shared = set.intersection(*(set(values.items()) for values in read.values()))
+    common = set.intersection(*(set(values) for values in read.values()))
+
+    def details(names: Callable[[str], bool]) -> dict[str, str]:
+        return {
+            setting: ", ".join(
+                f"{name}={_plain(value)}"
+                for name, value in values.items()
+                if (name, value) not in shared and names(name)
+            )
+            for setting, values in read.items()
+        }
+
+    short = details(lambda name: name in common)
+    return short if len(set(short.values())) == len(settings) else details(lambda name: True)
+
+
+def _plain(value: str) -> str:
+    """A value as on the command line: text without quotes."""
+    return value[1:-1] if value.startswith('"') else value
 
 
 def _setting(record: Record) -> str:

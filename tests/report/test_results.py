@@ -46,6 +46,15 @@ def test_settings_of_one_method_get_names_that_tell_them_apart(tmp_path, samples
     assert names == {"piva (preservation_weight=0.4)", "piva (preservation_weight=0.8)", "dds"}
 
 
+def test_a_parameter_that_follows_from_another_is_not_named(tmp_path, samples):
+    make_run(tmp_path, samples, {"piva": 20.0}, params={"adapter": "lora"})
+    make_run(tmp_path, samples, {"piva": 21.0}, params={"adapter": "controlnet", "depth_control": "aa"})
+    assert set(load_results(tmp_path)["variant"]) == {"piva (adapter=lora)", "piva (adapter=controlnet)"}
+    make_run(tmp_path, samples, {"piva": 22.0}, params={"adapter": "controlnet", "depth_control": "bb"})
+    named = "piva (adapter=controlnet, depth_control={})".format
+    assert set(load_results(tmp_path)["variant"]) == {"piva (adapter=lora)", named("aa"), named("bb")}
+
+
 def test_a_method_that_is_not_installed_is_set_apart(tmp_path, samples):
     make_run(tmp_path, samples, {"somebody_elses": 20.0})
     assert set(load_results(tmp_path)["section"]) == {"unknown"}
