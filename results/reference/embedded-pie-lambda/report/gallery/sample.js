@@ -105,7 +105,10 @@ const sampleView = (() => {
     const shown = found.film.endsWith(".mp4")
       ? element("video", { src: found.film, controls: true, loop: true, muted: true, playsinline: true })
       : element("img", { src: found.film, alt: "turntable", loading: "lazy" });
-    return element("figure", { class: "film" }, shown, element("figcaption", {}, "turntable"));
+    const figure = element("figure", { class: "film" }, shown, element("figcaption", {}, "turntable"));
+    // A gallery may have been copied without its films, which are large.
+    shown.addEventListener("error", () => figure.remove());
+    return figure;
   }
 
   function draw() {
