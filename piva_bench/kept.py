@@ -10,6 +10,7 @@ from typing import BinaryIO, TypeVar
 from filelock import FileLock
 
 from piva_bench.errors import DataError, UserError
+from piva_bench.files import atomic_file
 
 T = TypeVar("T")
 
@@ -37,19 +38,8 @@ def kept(path: Path, read: Callable[[Path], T], write: Callable[[BinaryIO], obje
             try:
                 return read(path)
             except DataError:
-                _write(path, write)
+                with atomic_file(path) as file:
+                    write(file)
     except OSError as error:
         raise UserError(f"Cannot keep {path}: {error.strerror or error}.") from error
     return read(path)
-
-
-def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -64,6 +64,7 @@ def compare(
 
     All differences are the second minus the first, on the same samples and seeds.
     """
+    from piva_bench.files import png_bytes, write_atomic
     from piva_bench.report.compare import (
         change_markdown,
         common_variants,
@@ -71,7 +72,6 @@ def compare(
         load_side,
         moved_sheet,
     )
-    from piva_bench.runs.files import png_bytes, write_atomic
 
     (here, this), (there, that) = (_resolve(text, run) for text in (first, second))
     if (this is None) != (that is None):

@@ -45,9 +45,9 @@ def profile(
 
     Writes profile.csv and profile.md. Pictures are random: what they show does not change what they cost.
     """
+    from piva_bench.files import write_atomic
     from piva_bench.profiles import get_profile
     from piva_bench.report.profile import profile_frame, profile_markdown
-    from piva_bench.runs.files import write_atomic
     from piva_bench.runs.plan import resolve_variants
     from piva_bench.runs.profile import profile as measure
 

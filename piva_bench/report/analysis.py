@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from piva_bench.files import write_atomic
 from piva_bench.report.comparisons import (
     comparisons,
     comparisons_markdown,
@@ -16,7 +17,6 @@ from piva_bench.report.comparisons import (
 from piva_bench.report.figures import plane, write_figures
 from piva_bench.report.html import report_page
 from piva_bench.report.tables import Table
-from piva_bench.runs.files import write_atomic
 
 LINKED = ("strength.md", "strength.csv", "pareto.csv", "published.md")
 """What the page links to where it was written."""

@@ -9,13 +9,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from piva_bench.errors import UserError
+from piva_bench.files import write_atomic
 from piva_bench.metrics.protocol import MetricInfo
 from piva_bench.report.curves import to_png, to_svg
 from piva_bench.report.plots import colour_drift, convergence, cost_quality, load_traces, type_bars
 from piva_bench.report.results import head, metrics_of
 from piva_bench.report.sweep import choose_axes
 from piva_bench.report.tables import Table
-from piva_bench.runs.files import write_atomic
 
 TITLES = {
     "by_type": "Scores by edit type",

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from piva_bench.errors import UnknownName, UserError
+from piva_bench.files import write_atomic
 from piva_bench.metrics.protocol import MetricInfo
 from piva_bench.registry import PROTOCOLS
 from piva_bench.report.curves import Curve, Kind, Place, to_png, to_svg, tradeoff
 from piva_bench.report.formats import to_csv, to_latex, to_markdown
 from piva_bench.report.results import load_results
 from piva_bench.report.tables import Row, Table, method_table
-from piva_bench.runs.files import write_atomic
 
 if TYPE_CHECKING:
     from piva_bench.runs.sweep import Point, Sweep

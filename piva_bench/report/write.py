@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from piva_bench.data.sample import Sample
+from piva_bench.files import png_bytes, write_atomic
 from piva_bench.report.analysis import write_analysis
 from piva_bench.report.contact_sheet import MAX_ROWS, sheet_of_run
 from piva_bench.report.formats import to_csv, to_latex, to_markdown
@@ -16,7 +17,6 @@ from piva_bench.report.published import beside
 from piva_bench.report.published import to_markdown as published_to_markdown
 from piva_bench.report.results import head, load_results
 from piva_bench.report.tables import Table, by_type_table, method_table
-from piva_bench.runs.files import png_bytes, write_atomic
 
 FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex, "html": to_html}
 

@@ -13,7 +13,7 @@ import torch
 from piva_bench.distillation.method import EditMethod, OnStep, SceneTask
 from piva_bench.distillation.scene_params import FieldEditParams
 from piva_bench.errors import UserError
-from piva_bench.runs.files import write_atomic
+from piva_bench.files import write_atomic
 from piva_bench.runs.single import edit_failed
 from piva_bench.runs.views import encode_views
 from piva_bench.scene.animation import write_turntable

@@ -32,7 +32,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from piva_bench.errors import DataError, UserError
-from piva_bench.runs.files import TEMPORARY_SUFFIX, png_bytes, write_atomic
+from piva_bench.files import TEMPORARY_SUFFIX, png_bytes, write_atomic
 from piva_bench.runs.record import Record, ScoreFile
 from piva_bench.runs.views import decode_views, depth_path
 

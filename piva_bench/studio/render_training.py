@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from piva_bench.files import atomic_file
 from piva_bench.studio.captions import caption, training_caption
 from piva_bench.studio.render import Renderer
 from piva_bench.studio.scene import Scene, training_scenes
@@ -36,25 +37,21 @@ def _write_shard(path: Path, scenes: list[Scene], renderer: Renderer, rng: rando
         )
         for scene in scenes
     ]
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    with atomic_file(path) as file:
         np.savez_compressed(
             file,
             images=np.stack([shot.image for shot in shots]),
             masks=np.stack([np.packbits(shot.ids >= 2, axis=-1) for shot in shots]),
             scenes=np.array(lines),
         )
-    temporary.replace(path)
 
 
 def _write_depth(path: Path, shard: Path, renderer: Renderer) -> None:
     with np.load(shard, allow_pickle=False) as file:
         scenes = [Scene.from_dict(json.loads(line)["scene"]) for line in file["scenes"].tolist()]
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as out:
+    with atomic_file(path) as out:
         # Half precision is a thousandth of an object at these distances.
         np.savez_compressed(out, depth=np.stack([renderer.depth(s) for s in scenes]).astype(np.float16))
-    temporary.replace(path)
 
 
 def _work(out: Path, resolution: int, seed: int, jobs: list[tuple[int, list[Scene]]]) -> None:

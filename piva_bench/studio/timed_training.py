@@ -7,7 +7,6 @@ a cosine to zero when the budget is spent, so that a training of any length ends
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from piva_bench.errors import ModelError
+from piva_bench.files import atomic_file
 
 CHECKPOINT_SECONDS = 120.0
 LOG_STEPS = 100
@@ -51,13 +51,8 @@ def learning_rate_factor(step: int, fraction: float) -> float:
 
 def save_atomically(state: Mapping[str, Any], path: Path) -> None:
     """Write a checkpoint so that it is there wholly or not at all, after a power cut too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    with atomic_file(path) as file:
         torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def train_for(

@@ -15,8 +15,8 @@ from PIL import Image
 from piva_bench.data.sample import Sample
 from piva_bench.data.scene_sample import SceneSample
 from piva_bench.errors import DataError
+from piva_bench.files import png_bytes, write_atomic
 from piva_bench.report.look import edit_look, reference_look, source_look
-from piva_bench.runs.files import png_bytes, write_atomic
 
 SMALL = 160
 """Pictures up to this side are shown as they are; larger ones get a thumbnail of this side."""

@@ -9,6 +9,7 @@ import jinja2
 import pandas as pd
 
 from piva_bench.data.sample import Sample
+from piva_bench.files import write_atomic
 from piva_bench.report.gallery.data import find_films, gallery_data, to_script
 from piva_bench.report.gallery.pictures import (
     SMALL,
@@ -17,7 +18,6 @@ from piva_bench.report.gallery.pictures import (
     write_edits,
     write_sample_pictures,
 )
-from piva_bench.runs.files import write_atomic
 
 ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("model.js", "grid.js", "slider.js", "sample.js", "main.js")

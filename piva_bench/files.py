@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -20,20 +22,31 @@ def png_bytes(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Writes beside the target, flushes to the disk, renames over it; creates the folder if need be.
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write beside the target; it is then flushed to the disk and renamed over it. Creates the folder.
 
     Raises:
-        OSError: disk full, no permission ...; the target is then what it was before.
+        OSError: disk full, no permission ...; the target is then what it was before, as it is if the block raises.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}{TEMPORARY_SUFFIX}")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Writes a file through ``atomic_file``.
+
+    Raises:
+        OSError: see there.
+    """
+    with atomic_file(path) as file:
+        file.write(data)
