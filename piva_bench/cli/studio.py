@@ -129,7 +129,10 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Ignore the checkpoint and start anew.")] = False,
 ) -> None:
-    """Train one of the embedded models; killed and run again, it goes on from its last checkpoint."""
+    """Train one of the embedded models; killed and run again, it goes on from its last checkpoint.
+
+    On two cores, both: torchrun --nproc-per-node 2 --no-python piva-bench studio train ...
+    """
     resume = not fresh
     if model is Model.autoencoder:
         from piva_bench.studio import train_autoencoder
@@ -164,6 +167,8 @@ def evaluate(
         int, typer.Option(help="Size of the training set the prompts must avoid.")
     ] = 30_000,
     guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance.")] = 5.0,
+    eta: Annotated[float, typer.Option(min=0, max=1, help="Noise that DDIM adds.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Which prompts; only those of seed 0 go into the card.")] = 0,
     sheet: Annotated[Path | None, typer.Option(help="Where to put a contact sheet of the samples.")] = None,
 ) -> None:
     """Sample held-out prompts and let the attribute classifier judge them."""
@@ -172,6 +177,6 @@ def evaluate(
     from piva_bench.studio.evaluate_diffusion import evaluate as judge
 
     report = judge(
-        embedded_model_dir(), studio_classifier_dir(), training_count, count, sheet, guidance_scale
+        embedded_model_dir(), studio_classifier_dir(), training_count, count, sheet, guidance_scale, eta, seed
     )
     typer.echo(json.dumps(report, indent=2))

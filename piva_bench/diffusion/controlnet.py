@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,9 @@ from piva_bench.errors import ModelError
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
+
+REPORT = "studio-report.json"
+"""Lies beside the weights of a ControlNet that was trained here, and names its model."""
 
 Residuals = tuple[tuple[Tensor, ...], Tensor]
 """What a ControlNet adds to a UNet: at each skip connection, and in the middle."""
@@ -76,6 +80,22 @@ class DepthControl:
 
     def check_fit(self, denoiser: Denoiser) -> None:
         """Refuses a ControlNet made for another model.
+
+        Raises:
+            ModelError: its shape, or the size it expects of a depth map, is not the model's; or it says which model
+                it was trained for (only those of ``piva-bench studio train controlnet`` do), and that is another.
+        """
+        self.check_shape(denoiser)
+        if (report := self.path / REPORT).exists():
+            model = json.loads(report.read_text())["model"]
+            if model != denoiser.fingerprint:
+                raise ModelError(
+                    f"The ControlNet {self.path} was trained for the model {model}, and {denoiser.path} is "
+                    f"{denoiser.fingerprint}; train it on: piva-bench studio train controlnet."
+                )
+
+    def check_shape(self, denoiser: Denoiser) -> None:
+        """Refuses a ControlNet that cannot be run beside this model.
 
         Raises:
             ModelError: its shape, or the size it expects of a depth map, is not the model's.

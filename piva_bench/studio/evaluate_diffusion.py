@@ -17,12 +17,12 @@ from piva_bench.studio.model_card import update_report
 from piva_bench.studio.render import Renderer
 from piva_bench.studio.scene import Scene, composition_key, random_scene, training_scenes
 from piva_bench.studio.train_autoencoder import to_input as vae_input
-from piva_bench.studio.vocabulary import HEADS
+from piva_bench.studio.vocabulary import COLOURLESS, HEADS
 
-COLOURLESS = ("sketch", "sepia")
-"""Styles that show neither colour nor, at this size, material: such pictures do not count for those heads."""
 GUIDANCE_SCALE = 5.0
 STEPS = 50
+ETA = 0.5
+"""How much fresh noise DDIM adds, between none (0) and DDPM's (1); chosen on the prompts of seeds 1 and 2."""
 
 
 def evaluation_scenes(count: int, training_count: int, seed: int = 0) -> list[Scene]:
@@ -38,7 +38,9 @@ def evaluation_scenes(count: int, training_count: int, seed: int = 0) -> list[Sc
 
 
 @torch.inference_mode()
-def sample_pictures(folder: Path, prompts: list[str], guidance_scale: float, seed: int = 0) -> np.ndarray:
+def sample_pictures(
+    folder: Path, prompts: list[str], guidance_scale: float, eta: float = 0.0, seed: int = 0
+) -> np.ndarray:
     """One picture a prompt by DDIM: uint8 [N, H, W, 3]. Each prompt's noise depends on its number alone."""
     pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
@@ -48,7 +50,7 @@ def sample_pictures(folder: Path, prompts: list[str], guidance_scale: float, see
         size = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
         pictures.append(
             pipeline(
-                batch, num_inference_steps=STEPS, guidance_scale=guidance_scale, height=size, width=size,
+                batch, num_inference_steps=STEPS, guidance_scale=guidance_scale, eta=eta, height=size, width=size,
                 generator=[torch.Generator().manual_seed(seed * 100_003 + start + n) for n in range(len(batch))],
                 output_type="np",
             ).images
@@ -103,22 +105,28 @@ def evaluate(
     count: int = 200,
     sheet: Path | None = None,
     guidance_scale: float = GUIDANCE_SCALE,
+    eta: float = ETA,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Sample ``count`` held-out prompts and report the accuracy of every attribute, in the model's card too."""
-    scenes = evaluation_scenes(count, training_count)
-    rng = random.Random("studio-evaluation-wording")
+    """Sample ``count`` held-out prompts and report the accuracy of every attribute.
+
+    Seed 0 is what the model's card tells of, and is written there; prompts of other seeds are for choosing by.
+    """
+    scenes = evaluation_scenes(count, training_count, seed)
+    rng = random.Random("studio-evaluation-wording" + (f"-{seed}" if seed else ""))
     prompts = [caption(scene, Wording.random(rng)) for scene in scenes]
-    images = sample_pictures(folder, prompts, guidance_scale)
+    images = sample_pictures(folder, prompts, guidance_scale, eta, seed)
     if sheet is not None:
         contact_sheet(images).save(sheet)
     renderer = Renderer(images.shape[1])
     renders = np.stack([renderer.render(scene).image for scene in scenes])
     classifier = StudioClassifier.load(classifier_folder)
     report = {
-        "prompts": count, "sampler": f"DDIM {STEPS}", "guidance_scale": guidance_scale,
+        "prompts": count, "sampler": f"DDIM {STEPS}, eta {eta:g}", "guidance_scale": guidance_scale,
         "accuracy": obedience(classifier, images, scenes),
         "accuracy_renders": obedience(classifier, renders, scenes),
         "accuracy_round_trips": obedience(classifier, round_trips(folder / "vae", renders), scenes),
     }  # fmt: skip
-    update_report(folder, evaluation=report)
+    if seed == 0:
+        update_report(folder, evaluation=report)
     return report

@@ -93,10 +93,12 @@ def update_report(folder: Path, **parts: Any) -> None:
 def card(report: dict[str, Any]) -> str:
     """The card as Markdown."""
     rows = ["| part | pictures | steps | batch | minutes |", "|---|---|---|---|---|"]
-    for part in ("autoencoder", "decoder", "diffusion"):
+    parts = ("autoencoder", "decoder", "diffusion")
+    for part in parts:
         if part in report:
             r = report[part]
             rows.append(f"| {part} | {r['pictures']} | {r['steps']} | {r['batch_size']} | {r['minutes']} |")
+    rows += [f"\n{part.capitalize()}: {note}" for part in parts if (note := report.get(part, {}).get("note"))]
     evaluation = report["evaluation"]
     table = ["| attribute | generated | true renders | round trips |", "|---|---|---|---|"]
     for head, value in evaluation["accuracy"].items():

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from piva_bench.studio.data_parallel import leave_the_rest_to_the_first
 from piva_bench.studio.ema import WithAverage
 from piva_bench.studio.model_card import update_report
 from piva_bench.studio.shards import held_out, load_masks, load_shards
@@ -149,11 +150,12 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
         signature={"config": str(CONFIG), "seed": seed},
         resume=resume,
     )
+    processes = leave_the_rest_to_the_first()
     shipped = model.average.eval().half().float()
     shipped.register_to_config(scaling_factor=latent_scale(shipped, images[trainable[:2048]]))
     shipped.half().save_pretrained(out, safe_serialization=True)
     report = {
-        "pictures": len(trainable), "steps": steps, "batch_size": BATCH_SIZE,
+        "pictures": len(trainable), "steps": steps, "batch_size": BATCH_SIZE * processes,
         "minutes": round(seconds / 60, 1), **psnr(shipped.float(), images[kept], masks[kept]),
     }  # fmt: skip
     update_report(out.parent, autoencoder=report)
@@ -203,10 +205,12 @@ def refine_decoder(
         signature={"config": str(CONFIG), "seed": seed},
         resume=resume,
     )
+    processes = leave_the_rest_to_the_first()
     shipped = model.average.eval().half()
     shipped.save_pretrained(out, safe_serialization=True)
     report = {
-        "pictures": len(trainable), "steps": steps, "batch_size": BATCH_SIZE, "minutes": round(seconds / 60, 1),
+        "pictures": len(trainable), "steps": steps, "batch_size": BATCH_SIZE * processes,
+        "minutes": round(seconds / 60, 1),
         **psnr(shipped.float(), images[kept], masks[kept]),
     }  # fmt: skip
     update_report(out.parent, decoder=report)

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from piva_bench.studio.augment import blur, degrade
 from piva_bench.studio.classifier import CONFIG, WEIGHTS, StudioClassifier, to_input
+from piva_bench.studio.data_parallel import leave_the_rest_to_the_first
 from piva_bench.studio.scene import Scene
 from piva_bench.studio.shards import held_out, load_shards
-from piva_bench.studio.timed_training import half_precision, say, train_for
+from piva_bench.studio.timed_training import earlier_training, half_precision, say, train_for
 from piva_bench.studio.vocabulary import HEADS
 
 BATCH_SIZE = 96
@@ -77,9 +78,9 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
     if resume and not checkpoint.exists() and (out / WEIGHTS).exists():
         say(f"no checkpoint: starting from the weights in {out}")
         model = StudioClassifier.load(out)
-        before = json.loads((out / CONFIG).read_text()).get("training", {}).get("steps", 0)
+        earlier = earlier_training(json.loads((out / CONFIG).read_text()).get("training", {}))
     else:
-        model, before = StudioClassifier(), 0
+        model, earlier = StudioClassifier(), (0, 0.0)
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
 
     def loss_at(step: int) -> Tensor:
@@ -99,10 +100,12 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
         model=model,
         optimizer=optimizer,
         loss_at=loss_at,
+        earlier=earlier,
         checkpoint=checkpoint,
         signature={"heads": json.dumps(HEADS), "widths": str(model.widths), "seed": seed},
         resume=resume,
     )
+    processes = leave_the_rest_to_the_first()
     model.eval()
     # Judge what is shipped: the weights after their rounding to fp16.
     model.save(out, {})
@@ -112,7 +115,7 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
     photo = chosen["style"].numpy() == HEADS["style"].index("photo")
     photos = {head: values[torch.from_numpy(photo)] for head, values in chosen.items()}
     report = {
-        "training": {"pictures": len(trainable), "steps": before + steps, "batch_size": BATCH_SIZE,
+        "training": {"pictures": len(trainable), "steps": steps, "batch_size": BATCH_SIZE * processes,
                      "minutes": round(seconds / 60, 1), "seed": seed},
         "held_out": {
             "pictures": len(kept),

@@ -14,6 +14,7 @@ from torch import Tensor
 from piva_bench.metrics.clip import UNKNOWN, CompactTokenizer, SmallClip
 from piva_bench.studio.augment import degrade
 from piva_bench.studio.captions import Wording, caption
+from piva_bench.studio.data_parallel import leave_the_rest_to_the_first
 from piva_bench.studio.scene import Scene
 from piva_bench.studio.shards import captions_of, held_out, load_shards
 from piva_bench.studio.timed_training import half_precision, say, train_for
@@ -185,12 +186,13 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
         signature={"model": str(clip.config["model_cfg"]), "tokens": str(token_ids), "seed": seed},
         resume=resume,
     )
+    processes = leave_the_rest_to_the_first()
     # Judge what is shipped: the weights after their rounding to fp16.
     clip.save(out, {})
     shipped = SmallClip.load(out)
     some = kept[:ZERO_SHOT]
     report = {
-        "training": {"pictures": len(trainable), "steps": steps, "batch_size": BATCH_SIZE,
+        "training": {"pictures": len(trainable), "steps": steps, "batch_size": BATCH_SIZE * processes,
                      "minutes": round(seconds / 60, 1), "seed": seed},
         "held_out": {
             "pictures": len(kept),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ import torch
 from diffusers import ControlNetModel
 from torch import Tensor, nn
 
-from piva_bench.diffusion.controlnet import depth_picture
+from piva_bench.diffusion.controlnet import DepthControl, depth_picture
 from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.studio.data_parallel import leave_the_rest_to_the_first
 from piva_bench.studio.ema import WithAverage
-from piva_bench.studio.model_card import write_control_card
+from piva_bench.studio.model_card import REPORT, write_control_card
 from piva_bench.studio.shards import captions_of, held_out, load_depth, load_masks, load_shards
-from piva_bench.studio.timed_training import half_precision, say, train_for
+from piva_bench.studio.timed_training import earlier_training, half_precision, say, train_for
 from piva_bench.studio.train_diffusion import (
     draw_timesteps,
     encode_all,
@@ -148,9 +150,10 @@ def train(
         out: receives a ControlNet in diffusers' layout, fp16, and its card.
         minutes: budget, earlier runs counted.
         seed: of weights and batches.
-        resume: go on from the checkpoint if there is one.
+        resume: go on from the checkpoint, or without one from the weights in ``out``, which may have been trained
+            for an earlier version of the model.
 
-    Returns the report: steps, pictures and held-out losses.
+    Returns the report: steps, those before a start from weights included, pictures and held-out losses.
 
     Raises:
         DataError: no readable shards, or no depth beside them.
@@ -160,6 +163,14 @@ def train(
     lessons = Lessons(renders, denoiser)
     torch.manual_seed(seed)
     net = control_for(denoiser.unet, lessons.depth.shape[-1] // lessons.latents.shape[-1])
+    checkpoint = renders / "training" / f"{out.name}.pt"
+    earlier = (0, 0.0)
+    if resume and not checkpoint.exists() and (out / REPORT).exists():
+        say(f"no checkpoint: starting from the weights in {out}")
+        shipped = DepthControl.from_pretrained(out)
+        shipped.check_shape(denoiser)
+        net.load_state_dict(shipped.net.state_dict())
+        earlier = earlier_training(json.loads((out / REPORT).read_text()))
     model = WithAverage(net, AVERAGE_DECAY)
     optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01)
     say(
@@ -181,12 +192,15 @@ def train(
         model=model,
         optimizer=optimizer,
         loss_at=loss_at,
-        checkpoint=renders / "training" / f"{out.name}.pt",
+        earlier=earlier,
+        checkpoint=checkpoint,
         signature={"model": denoiser.fingerprint, "seed": seed},
         resume=resume,
     )
+    processes = leave_the_rest_to_the_first()
     report = {
-        "pictures": len(lessons.trainable), "steps": steps, "batch_size": BATCH, "minutes": round(seconds / 60, 1),
+        "pictures": len(lessons.trainable), "steps": steps, "batch_size": BATCH * processes,
+        "minutes": round(seconds / 60, 1),
         "model": denoiser.fingerprint, "held_out_loss": lessons.report(_save(model, out)),
     }  # fmt: skip
     write_control_card(out, report)

@@ -16,13 +16,15 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from piva_bench.studio.data_parallel import leave_the_rest_to_the_first
 from piva_bench.studio.ema import WithAverage
-from piva_bench.studio.model_card import update_report
+from piva_bench.studio.model_card import REPORT, update_report
 from piva_bench.studio.shards import captions_of, held_out, load_masks, load_shards
-from piva_bench.studio.timed_training import half_precision, save_atomically, say, train_for
+from piva_bench.studio.timed_training import earlier_training, half_precision, save_atomically, say, train_for
 from piva_bench.studio.tokenizer import MAX_LENGTH, build_tokenizer
 from piva_bench.studio.train_autoencoder import to_input
 from piva_bench.studio.train_text import train_text
+from piva_bench.studio.vocabulary import COLOURLESS
 
 TEXT_WIDTH = 128
 UNET: dict[str, Any] = {
@@ -70,6 +72,9 @@ NOISY_SHARE = 0.7
 """Share of timesteps drawn from the noisier half, where the text decides what the picture shows."""
 OBJECT_WEIGHT = 3.0
 """Weight of the loss inside the object's mask: a fifth of the picture, and much harder than the rest."""
+MATERIAL_WEIGHT = 2.5
+"""How many times as often a picture is drawn that shows marble, metal or wood: each is rarer in the renders than plain
+surfaces, and drawn with its rate alone they come out plain too often."""
 LARGEST_TIMESTEP_WEIGHT = 20.0
 """Cap of the loss's weight 1 / abar_t, which makes it the loss of v-prediction (arXiv 2202.00512, appendix D): the
 plain loss hardly sees an error at the noise levels where the caption decides on the object's shape."""
@@ -124,6 +129,16 @@ def object_weights(masks: np.ndarray, size: int) -> Tensor:
     return (1 + (OBJECT_WEIGHT - 1) * coverage).half()
 
 
+def drawing_rates(scenes: list[dict[str, Any]]) -> np.ndarray:
+    """Relative rate at which each picture is drawn: float64 [N]; see MATERIAL_WEIGHT.
+
+    Args:
+        scenes: of the shards; pencil and sepia hide a material, so they are drawn at the ordinary rate.
+    """
+    shown = [s["scene"]["material"] != "plain" and s["scene"]["style"] not in COLOURLESS for s in scenes]
+    return np.where(shown, MATERIAL_WEIGHT, 1.0)
+
+
 def draw_timesteps(generator: torch.Generator, count: int) -> Tensor:
     """Stratified over the batch, so that every batch sees easy and hard noise levels; see NOISY_SHARE."""
     u = (torch.arange(count) + torch.rand(count, generator=generator)) / count
@@ -154,7 +169,7 @@ def train(
         seed: of weights and batches.
         resume: go on from the checkpoint, or without one from the weights in ``model_folder``.
 
-    Returns the report: steps, pictures and the held-out loss.
+    Returns the report: steps and minutes, those before a start from weights included, pictures, the held-out loss.
     """
     images, scenes = load_shards(renders)
     evaluation = held_out(images)
@@ -163,13 +178,16 @@ def train(
     weights = object_weights(load_masks(renders), latents.shape[-1])
     tokenizer = build_tokenizer(model_folder / "tokenizer")
     tokens = _tokenise(tokenizer, scenes)
+    rates = drawing_rates(scenes)[trainable]
+    rates /= rates.sum()
     null = torch.tensor(tokenizer("", padding="max_length", max_length=MAX_LENGTH)["input_ids"])
 
     torch.manual_seed(seed)
     net = TextToNoise(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
     checkpoint = renders / "training" / "diffusion.pt"
+    earlier = (0, 0.0)
     if not (resume and checkpoint.exists()):
-        _head_start(net, tokenizer, renders, model_folder if resume else None, seed)
+        earlier = _head_start(net, tokenizer, renders, model_folder if resume else None, seed)
     model = WithAverage(net, AVERAGE_DECAY)
     optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01)
     schedule = DDIMScheduler(**SCHEDULE)
@@ -197,7 +215,7 @@ def train(
         if step % 1000 == 0 and step:
             say(f"held-out loss of the averaged weights {held_out_loss():.4f}")
             _save(model, tokenizer, model_folder)
-        rows = np.random.default_rng((seed, step)).choice(trainable, BATCH)
+        rows = np.random.default_rng((seed, step)).choice(trainable, BATCH, p=rates)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         with half_precision():
             return loss_of(net, rows, generator, CAPTION_DROPOUT)
@@ -207,13 +225,15 @@ def train(
         model=model,
         optimizer=optimizer,
         loss_at=loss_at,
+        earlier=earlier,
         checkpoint=checkpoint,
         signature={"unet": str(UNET), "text": str(TEXT), "seed": seed},
         resume=resume,
     )
+    processes = leave_the_rest_to_the_first()
     _save(model, tokenizer, model_folder)
     report = {
-        "pictures": len(trainable), "steps": steps, "batch_size": BATCH, "minutes": round(seconds / 60, 1),
+        "pictures": len(trainable), "steps": steps, "batch_size": BATCH * processes, "minutes": round(seconds / 60, 1),
         "held_out_loss": round(held_out_loss(), 4),
     }  # fmt: skip
     update_report(model_folder, diffusion=report)
@@ -223,14 +243,18 @@ def train(
 
 def _head_start(
     net: TextToNoise, tokenizer: Any, renders: Path, model_folder: Path | None, seed: int
-) -> None:
-    """Weights to begin with: those in ``model_folder`` if it has any, else a text encoder that can read."""
+) -> tuple[int, float]:
+    """Weights to begin with: those in ``model_folder`` if it has any, else a text encoder that can read.
+
+    Returns steps and seconds that are behind them.
+    """
     if model_folder is not None and (model_folder / "unet").exists():
         say(f"no checkpoint: starting from the weights in {model_folder}")
         net.unet.load_state_dict(UNet2DConditionModel.from_pretrained(model_folder / "unet").state_dict())
         net.text.load_state_dict(CLIPTextModel.from_pretrained(model_folder / "text_encoder").state_dict())
-        return
+        return earlier_training(json.loads((model_folder / REPORT).read_text()).get("diffusion", {}))
     train_text(net.text, tokenizer, MAX_LENGTH, renders / "training" / "text.pt", TEXT_MINUTES, seed)
+    return 0, 0.0
 
 
 def _tokenise(tokenizer: Any, scenes: list[dict[str, Any]]) -> Tensor:

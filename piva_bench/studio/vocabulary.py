@@ -115,6 +115,9 @@ STYLES: dict[str, tuple[str, ...]] = {
     "sepia": ("a sepia photo of", "an old sepia photograph of"),
 }
 
+COLOURLESS = ("sketch", "sepia")
+"""Styles that show neither colour nor, at this size, material: such pictures do not count for those heads."""
+
 VIEWS: dict[str, tuple[str, ...]] = {
     "front": ("",),
     "side": ("seen from the side", "side view"),

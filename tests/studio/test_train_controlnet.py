@@ -84,6 +84,11 @@ def test_training_saves_a_control_of_the_model_goes_on_and_knows_its_model(
     other = make_tiny_sd(tmp_path / "other", seed=1)
     with pytest.raises(ModelError, match="other settings"):
         train(renders, other, out, 1)
+    with pytest.raises(ModelError, match="was trained for the model"):
+        control.check_fit(Denoiser.from_pretrained(other))
+    (renders / "training" / "depth.pt").unlink()  # then it starts from the weights of the model that was
+    assert train(renders, other, out, 0.1)["steps"] == 9 + 6
+    DepthControl.from_pretrained(out).check_fit(Denoiser.from_pretrained(other))
 
 
 def test_the_report_tells_a_control_that_reads_depth(renders, tiny_sd):

@@ -90,6 +90,8 @@ def test_training_goes_on_where_it_stopped(model, renders):
     folder, report = model
     more = train_diffusion.train(renders, folder, report["minutes"] + 0.15)
     assert more["steps"] > report["steps"]
+    (renders / "training" / "diffusion.pt").unlink()
+    assert train_diffusion.train(renders, folder, 0)["steps"] == more["steps"], "those behind the weights"
 
 
 def test_every_caption_word_is_one_token_and_any_text_has_tokens(tmp_path):
@@ -141,6 +143,13 @@ def test_timesteps_cover_the_schedule_and_prefer_the_noisy_half():
     assert int(t.min()) == 0
     assert int(t.max()) == 999
     assert float((t >= 500).float().mean()) == pytest.approx(train_diffusion.NOISY_SHARE, abs=0.01)
+
+
+def test_materials_that_show_are_drawn_more_often():
+    scene = random_scene(random.Random(0)).replace(material="wood", print="none", style="photo")
+    scenes = [scene, scene.replace(material="plain"), scene.replace(style="sepia")]
+    rates = train_diffusion.drawing_rates([{"scene": s.to_dict()} for s in scenes])
+    assert rates.tolist() == [train_diffusion.MATERIAL_WEIGHT, 1, 1]
 
 
 def test_evaluation_prompts_are_new_compositions():
