@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 REPORT = "studio-report.json"
@@ -56,9 +57,9 @@ A depth ControlNet (`ControlNetModel`) for `studio-sd`, the embedded model of th
 of a scene without their set: inverse depth, stretched over the picture so that the nearest is 1, with 0 where there is
 nothing. So it can be given what a radiance field of an object renders.
 
-Trained for the model of fingerprint `{model}` alone, on {pictures} renders and their depth (`piva-bench studio
-render`), {steps} steps of {batch_size} in {minutes} minutes; half the captions are dropped. The shipped weights are
-exponential averages in fp16.
+It serves the model of fingerprint `{model}` alone; its training began with the model `{began_with}`.
+Trained on {pictures} renders and their depth (`piva-bench studio render`), {steps} steps of {batch_size} in {minutes}
+minutes; half the captions are dropped. The shipped weights are exponential averages in fp16.
 
 ## Measured
 
@@ -70,7 +71,8 @@ Loss of the noise prediction on held-out renders, the same noise throughout, wei
 | another picture's depth | {other_depth} |
 | no depth: `studio-sd` by itself | {no_depth} |
 
-Train again: `piva-bench studio train controlnet --minutes {minutes}`.
+Regenerate: `piva-bench studio train controlnet --minutes {minutes} --fresh`. With `--minutes 0` the shipped weights are
+taken over for the present `studio-sd` and measured with it, as they are.
 """
 
 
@@ -98,7 +100,8 @@ def card(report: dict[str, Any]) -> str:
         if part in report:
             r = report[part]
             rows.append(f"| {part} | {r['pictures']} | {r['steps']} | {r['batch_size']} | {r['minutes']} |")
-    rows += [f"\n{part.capitalize()}: {note}" for part in parts if (note := report.get(part, {}).get("note"))]
+    notes = [f"{part.capitalize()}: {note}" for part in parts if (note := report.get(part, {}).get("note"))]
+    rows += ["", *(fill(note, 120) for note in notes)] if notes else []
     evaluation = report["evaluation"]
     table = ["| attribute | generated | true renders | round trips |", "|---|---|---|---|"]
     for head, value in evaluation["accuracy"].items():

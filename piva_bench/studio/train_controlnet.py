@@ -165,12 +165,13 @@ def train(
     net = control_for(denoiser.unet, lessons.depth.shape[-1] // lessons.latents.shape[-1])
     checkpoint = renders / "training" / f"{out.name}.pt"
     earlier = (0, 0.0)
-    if resume and not checkpoint.exists() and (out / REPORT).exists():
+    past = json.loads((out / REPORT).read_text()) if resume and (out / REPORT).exists() else {}
+    if past and not checkpoint.exists():
         say(f"no checkpoint: starting from the weights in {out}")
         shipped = DepthControl.from_pretrained(out)
         shipped.check_shape(denoiser)
         net.load_state_dict(shipped.net.state_dict())
-        earlier = earlier_training(json.loads((out / REPORT).read_text()))
+        earlier = earlier_training(past)
     model = WithAverage(net, AVERAGE_DECAY)
     optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01)
     say(
@@ -201,7 +202,9 @@ def train(
     report = {
         "pictures": len(lessons.trainable), "steps": steps, "batch_size": BATCH * processes,
         "minutes": round(seconds / 60, 1),
-        "model": denoiser.fingerprint, "held_out_loss": lessons.report(_save(model, out)),
+        "model": denoiser.fingerprint,
+        "began_with": past.get("began_with", past.get("model", denoiser.fingerprint)),
+        "held_out_loss": lessons.report(_save(model, out)),
     }  # fmt: skip
     write_control_card(out, report)
     say(str(report))
