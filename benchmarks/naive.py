@@ -16,7 +16,7 @@ from torch import Tensor
 
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.diffusion.lora import TARGETS
-from piva_bench.distillation.method import EditTask
+from piva_bench.method import EditTask
 
 GUIDANCE, SCALE = 7.5, 2000 / 4096
 

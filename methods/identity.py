@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from piva_bench.distillation.method import (
-    EditMethod,
-    EditOutcome,
-    EditTask,
-    MethodCard,
-    OnStep,
-    SceneOutcome,
-    SceneTask,
-)
+from piva_bench.method import EditMethod, EditOutcome, EditTask, MethodCard, OnStep, SceneOutcome, SceneTask
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser

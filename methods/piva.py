@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import model_validator
 
 from methods.dds import DDS, DDSParams
-from piva_bench.distillation.method import MethodCard, MethodParams, parameter
 from piva_bench.distillation.rule import AdapterParams, AdapterSpec, DistillationParams, Query, Step
+from piva_bench.method import MethodCard
+from piva_bench.params import MethodParams, parameter
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from methods.dds import DDS
 from methods.piva import PreservationParams, Preserving
-from piva_bench.distillation.method import MethodCard
 from piva_bench.distillation.rule import DistillationParams, Step
+from piva_bench.method import MethodCard
 
 if TYPE_CHECKING:
     from torch import Tensor

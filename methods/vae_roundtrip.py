@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from piva_bench.distillation.method import EditMethod, EditOutcome, EditTask, MethodCard, OnStep
+from piva_bench.method import EditMethod, EditOutcome, EditTask, MethodCard, OnStep
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser

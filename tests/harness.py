@@ -26,7 +26,8 @@ METHODS = '''
 import os, signal, time
 from pathlib import Path
 import torch
-from piva_bench.distillation.method import EditMethod, EditOutcome, MethodCard, MethodParams, parameter
+from piva_bench.method import EditMethod, EditOutcome, MethodCard
+from piva_bench.params import MethodParams, parameter
 
 
 def card(name):

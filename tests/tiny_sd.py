@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from piva_bench.diffusion.denoiser import Denoiser
-from piva_bench.distillation.method import EditTask
+from piva_bench.method import EditTask
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from piva_bench.distillation.method import MethodCard, parameter
 from piva_bench.distillation.rule import DistillationMethod, DistillationParams, Query, Step
+from piva_bench.method import MethodCard
+from piva_bench.params import parameter
 
 if TYPE_CHECKING:
     from torch import Tensor

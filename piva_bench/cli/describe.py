@@ -14,7 +14,7 @@ from piva_bench.cli import options
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-    from piva_bench.distillation.method import MethodParams
+    from piva_bench.params import MethodParams
     from piva_bench.profiles import Profile
 
 

@@ -86,9 +86,9 @@ def edit3d(
     import torch
 
     from piva_bench.diffusion.denoiser import Denoiser
-    from piva_bench.distillation.scene_params import FieldEditParams
     from piva_bench.runs import single_scene
     from piva_bench.scene import sources
+    from piva_bench.scene.params import FieldEditParams
 
     denoiser = Denoiser.from_pretrained(path, device=device, dtype=getattr(torch, dtype.value))
     variant.attach_control(denoiser, profile)

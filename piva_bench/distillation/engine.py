@@ -17,11 +17,11 @@ from torch import Tensor
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.distillation.adapters import AdapterTrainer, Lesson, TrainingPass
 from piva_bench.distillation.latents import LatentImages
-from piva_bench.distillation.method import EditOutcome, EditTask, OnStep
 from piva_bench.distillation.parameterization import Observation, Parameterization, Rows
 from piva_bench.distillation.rule import AdapterParams, AdapterSpec, DistillationMethod, Draw, Query, Step
 from piva_bench.distillation.scores import Scorer
 from piva_bench.errors import UserError
+from piva_bench.method import EditOutcome, EditTask, OnStep
 
 Fused = tuple[AdapterSpec, Draw]
 """An adapter, and the draw at which its score is what it learns from."""

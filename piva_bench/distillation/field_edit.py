@@ -11,10 +11,10 @@ from torch import Tensor
 
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.distillation.engine import Distillation
-from piva_bench.distillation.method import OnStep, SceneOutcome, SceneTask
 from piva_bench.distillation.rule import DistillationMethod
 from piva_bench.distillation.scenes import SceneViews, View
 from piva_bench.errors import UserError
+from piva_bench.method import OnStep, SceneOutcome, SceneTask
 from piva_bench.scene.field import Rendered, grow
 from piva_bench.scene.regularisers import (
     colour_variation,

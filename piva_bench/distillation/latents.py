@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from piva_bench.distillation.method import EditTask
 from piva_bench.distillation.parameterization import Observation
 from piva_bench.distillation.rule import DistillationParams
+from piva_bench.method import EditTask
 
 
 class LatentImages:

@@ -13,16 +13,8 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import model_validator
 
-from piva_bench.distillation.method import (
-    EditMethod,
-    EditOutcome,
-    EditTask,
-    MethodParams,
-    OnStep,
-    SceneOutcome,
-    SceneTask,
-    parameter,
-)
+from piva_bench.method import EditMethod, EditOutcome, EditTask, OnStep, SceneOutcome, SceneTask
+from piva_bench.params import MethodParams, parameter
 
 if TYPE_CHECKING:
     from torch import Tensor

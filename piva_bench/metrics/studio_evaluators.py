@@ -32,7 +32,7 @@ class StudioEvaluators:
         # Imported here: tables and listings need the descriptions alone, and open_clip takes seconds.
         from piva_bench.metrics.clip import SmallClip
         from piva_bench.metrics.stlpips import STLPIPS
-        from piva_bench.studio.classifier import StudioClassifier
+        from piva_bench.metrics.studio_classifier import StudioClassifier
 
         self._clip = SmallClip.load(clip or paths.studio_clip_dir())
         self._classifier = StudioClassifier.load(classifier or paths.studio_classifier_dir())

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from piva_bench.distillation.method import EditOutcome, SceneOutcome
 from piva_bench.errors import DataError, UserError
+from piva_bench.method import EditOutcome, SceneOutcome
 from piva_bench.runs.batch_size import PeakMemory, out_of_memory
 from piva_bench.runs.pictures import to_pixels
 from piva_bench.runs.plan import Unit, Variant, make_batches

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from piva_bench.distillation.scene_params import LATENT_PARAMETERS, FieldEditParams, FieldParams
 from piva_bench.errors import UnknownName, UserError
 from piva_bench.registry import METHODS
 from piva_bench.runs.record import Setup, unit_key
+from piva_bench.scene.params import LATENT_PARAMETERS, FieldEditParams, FieldParams
 
 if TYPE_CHECKING:
     from piva_bench.data.sample import Sample
     from piva_bench.diffusion.denoiser import Denoiser
-    from piva_bench.distillation.method import EditMethod, MethodParams
+    from piva_bench.method import EditMethod
+    from piva_bench.params import MethodParams
     from piva_bench.profiles import Profile
 
 

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from piva_bench.data.pictures import Frame, fit, fit_mask
-from piva_bench.distillation.method import EditMethod, EditOutcome, EditTask, MethodCard
 from piva_bench.distillation.rule import DistillationMethod, Step
 from piva_bench.errors import DataError, UserError
+from piva_bench.method import EditMethod, EditOutcome, EditTask, MethodCard
 from piva_bench.runs.pictures import to_pixels, to_tensor
 
 if TYPE_CHECKING:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from piva_bench.distillation.method import EditMethod, OnStep, SceneTask
-from piva_bench.distillation.scene_params import FieldEditParams
 from piva_bench.errors import UserError
 from piva_bench.files import write_atomic
+from piva_bench.method import EditMethod, OnStep, SceneTask
 from piva_bench.runs.single import edit_failed
 from piva_bench.runs.views import encode_views
 from piva_bench.scene.animation import write_turntable
 from piva_bench.scene.field import RadianceField
 from piva_bench.scene.kept_fields import fitted_field
+from piva_bench.scene.params import FieldEditParams
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from piva_bench.data.scene_sample import SceneSample
-from piva_bench.distillation.method import EditOutcome, EditTask, OnStep, SceneTask
-from piva_bench.distillation.scene_params import FieldEditParams
+from piva_bench.method import EditOutcome, EditTask, OnStep, SceneTask
 from piva_bench.runs.pictures import mask_pixels, reference_pixels, source_pixels, to_tensor
 from piva_bench.scene.kept_fields import fitted_field
+from piva_bench.scene.params import FieldEditParams
 
 if TYPE_CHECKING:
     from piva_bench.data.sample import Sample

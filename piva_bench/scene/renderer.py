@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from piva_bench.drawing.gl import Mesh, open_gl, put, shader_sources
+from piva_bench.drawing.parts import Placed
 from piva_bench.errors import DataError
 from piva_bench.scene.cameras import RIG, Cameras, Floats, Rig
 from piva_bench.scene.subject import Frame, Subject
 from piva_bench.scene.views import PosedViews
-from piva_bench.studio.render import Mesh, Placed, open_gl, put, shader_sources
-from piva_bench.studio.vocabulary import MATERIALS
 
 SAMPLES = 3
 """Super-sampling per axis; odd, so that a pixel has a sample at its centre."""
@@ -39,9 +39,9 @@ class ViewRenderer:
         lights[: len(directions), :3] = directions / np.linalg.norm(directions, axis=1, keepdims=True)
         lights[: len(directions), 3] = LIGHT
         self._lights = lights
-        self._studio, self._own = shader_sources("piva_bench.studio"), shader_sources("piva_bench.scene")
+        self._common, self._own = shader_sources("piva_bench.drawing"), shader_sources("piva_bench.scene")
         self._depth = self._gl.program(
-            vertex_shader=self._studio["depth.vert"], fragment_shader=self._studio["depth.frag"]
+            vertex_shader=self._common["depth.vert"], fragment_shader=self._common["depth.frag"]
         )
         self._programs: dict[tuple[int, int], Any] = {}
         self._meshes: dict[int, tuple[Placed, list[Mesh]]] = {}
@@ -81,8 +81,8 @@ class ViewRenderer:
         if (material, pattern) not in self._programs:
             head = f"#version 330\n#define MATERIAL {material}\n#define PATTERN {pattern}\n"
             program = self._gl.program(
-                vertex_shader=self._studio["set.vert"],
-                fragment_shader=head + self._studio["surface.glsl"] + self._own["view.frag"],
+                vertex_shader=self._common["set.vert"],
+                fragment_shader=head + self._common["surface.glsl"] + self._own["view.frag"],
             )
             if "lights" in program:  # a mirror needs none
                 program["lights"].write(self._lights.tobytes())
@@ -118,9 +118,6 @@ class ViewRenderer:
                 put(program, colour=mesh.part.colour, textured=mesh.texture is not None)
                 mesh.render(program)
         return _develop(cameras, colour, depth)
-
-
-assert list(MATERIALS).index("metal") == 2, "view.frag knows metal by its number"
 
 
 def _projection(cameras: Cameras, index: int, distance: float, radius: float) -> Floats:

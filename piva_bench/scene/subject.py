@@ -1,4 +1,4 @@
-"""What is photographed from all sides: a studio scene's things without their set, or a model from a file."""
+"""What is photographed from all sides: things that stand together, such as a model from a file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ import numpy as np
 import trimesh
 from PIL import Image, ImageChops
 
+from piva_bench.drawing.parts import OBJECT, Part, Placed, Thing, part_of, thing_of, trimesh_parts
 from piva_bench.errors import DataError
 from piva_bench.scene.cameras import RIG, Floats
-from piva_bench.studio.objects import Part, Thing, part_of, thing_of, trimesh_parts
-from piva_bench.studio.render import OBJECT, Placed, place
-from piva_bench.studio.scene import Scene
 
 TO_Z_UP = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.float32)
 """glTF's frame (y up, front towards +z) in the world's (z up, front towards -y), as Blender imports it."""
@@ -75,14 +73,6 @@ class Frame:
     def box(self, subject: Subject) -> Floats:
         """[2, 3] lowest and highest corner of a subject in the world."""
         return (subject.bounds - np.array(self.centre)) * self.scale
-
-
-def studio_subject(scene: Scene) -> Subject:
-    """The object of a studio scene with its paint, material, print, pose, accessory and second object.
-
-    Floor, backdrop, style and camera of the scene play no part.
-    """
-    return Subject(tuple(place(scene)))
 
 
 def load_model(path: Path) -> Subject:

@@ -11,8 +11,8 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 
+from piva_bench.metrics.studio_classifier import StudioClassifier, to_input
 from piva_bench.studio.captions import Wording, caption
-from piva_bench.studio.classifier import StudioClassifier, to_input
 from piva_bench.studio.model_card import update_report
 from piva_bench.studio.render import Renderer
 from piva_bench.studio.scene import Scene, composition_key, random_scene, training_scenes

@@ -20,9 +20,9 @@ from trimesh.visual.material import PBRMaterial
 
 from piva_bench.data.dataset import DatasetCard
 from piva_bench.data.scene_manifest import SampleEntry
+from piva_bench.drawing.parts import Part, Thing, part_of, thing_of, trimesh_parts
 from piva_bench.studio import vocabulary as words
 from piva_bench.studio.import_objects import import_models, import_part
-from piva_bench.studio.objects import Part, Thing, part_of, thing_of, trimesh_parts
 from piva_bench.studio.photograph_scenes import SIZE, Shoot, photograph_scenes
 from piva_bench.studio.plan_objaverse import DISTANCE, TURNTABLE_ELEVATION, PlannedEdit, plan_edit
 from piva_bench.studio.render import OBJECT, Placed, on_top, stand

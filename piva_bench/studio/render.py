@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import resources
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from piva_bench.errors import UserError
-from piva_bench.studio.objects import Floats, Part, Thing, thing
+from piva_bench.drawing.gl import Mesh, open_gl, put, shader_sources
+from piva_bench.drawing.parts import ACCESSORY, BACKDROP, FLOOR, OBJECT, SECOND, Floats, Part, Placed, Thing
+from piva_bench.studio.objects import thing
 from piva_bench.studio.scene import Scene
 from piva_bench.studio.styles import apply_style, outlines
 from piva_bench.studio.vocabulary import BACKDROPS, COLORS, FLOORS, MATERIALS, PRINTS
@@ -29,9 +28,6 @@ FIELD_OF_VIEW = 30.0
 CAMERA_DISTANCE = 2.95
 NEAR, FAR = 0.2, 30.0
 TARGET = np.array([0.0, 0.47, 0.0])
-
-BACKDROP, FLOOR, OBJECT, ACCESSORY, SECOND = range(5)
-"""Values of :attr:`Shot.ids`."""
 
 
 @dataclass(frozen=True)
@@ -103,21 +99,6 @@ def _camera(scene: Scene) -> tuple[Floats, Floats]:
     return _perspective(FIELD_OF_VIEW, NEAR, FAR) @ _look_at(eye, TARGET, (0, 1, 0)), eye
 
 
-@dataclass(frozen=True)
-class Placed:
-    """A thing on the set: where it stands, and as what."""
-
-    thing: Thing
-    name: str
-    model: Floats
-    id: int
-    paint: tuple[float, float, float] | None = None
-    material: int = 0
-    pattern: int = 0
-    opacity: float = 1.0
-    """What one sees through; posed views show it, the set does not."""
-
-
 def _shown_size(subject: Thing) -> float:
     """Scale at which an object of largest edge 1 stands on the set, whatever its proportions."""
     width, height, length = np.ptp(subject.outline, axis=0)
@@ -182,68 +163,7 @@ Surface = tuple[int, int, int, int, int]
 """What a shader variant is compiled for: id, material, pattern, floor, backdrop."""
 
 
-class Mesh:
-    """One part in graphics memory."""
-
-    def __init__(self, gl: Any, depth_program: Any, part: Part) -> None:
-        self.part = part
-        self._gl = gl
-        self._buffer = gl.buffer(part.vertices.tobytes())
-        self.shadow = gl.vertex_array(depth_program, [(self._buffer, "3f 20x", "position")])
-        self._shaded: dict[Any, Any] = {}
-        self.texture = None
-        if part.texture is not None:
-            flipped = part.texture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)  # OpenGL counts rows from below
-            self.texture = gl.texture(flipped.size, 3, flipped.tobytes(), alignment=1)
-            self.texture.build_mipmaps()
-
-    def render(self, program: Any) -> None:
-        """Draw the part with a shader variant whose uniforms are set."""
-        if program not in self._shaded:
-            # A variant that ignores an attribute has none to bind: skip those four bytes a float.
-            wanted = (("position", 3), ("normal", 3), ("uv", 2))
-            layout = " ".join(f"{n}f" if name in program else f"{4 * n}x" for name, n in wanted)
-            names = [name for name, _ in wanted if name in program]
-            self._shaded[program] = self._gl.vertex_array(program, [(self._buffer, layout, *names)])
-        if self.texture is not None:
-            self.texture.use(0)
-        self._shaded[program].render()
-
-
-def put(program: Any, **uniforms: Any) -> None:
-    """Set the uniforms that the program has."""
-    for name, value in uniforms.items():
-        if name not in program:
-            continue
-        if isinstance(value, np.ndarray):
-            program[name].write(np.ascontiguousarray(value.T, np.float32).tobytes())
-        else:
-            program[name].value = value
-
-
-def open_gl() -> Any:
-    """A new OpenGL context that tests depth.
-
-    Raises:
-        UserError: no OpenGL through EGL on this machine.
-    """
-    try:
-        import moderngl
-
-        create: Any = moderngl.create_standalone_context  # its stub knows no keyword
-        gl: Any = create(backend="egl")
-    except Exception as error:  # whatever the loader or the driver raises
-        raise UserError(
-            f"no OpenGL through EGL here ({error}); on Debian: apt-get install libegl1 libgl1-mesa-dri"
-        ) from error
-    gl.enable(moderngl.DEPTH_TEST)
-    return gl
-
-
-def shader_sources(package: str) -> dict[str, str]:
-    """The shaders that lie in a package, by file name."""
-    folder = resources.files(package) / "shaders"
-    return {f.name: f.read_text() for f in folder.iterdir() if f.name.endswith((".vert", ".frag", ".glsl"))}
+assert list(MATERIALS) == ["plain", "wood", "metal", "marble"], "surface.glsl knows materials by number"
 
 
 class Renderer:
@@ -259,7 +179,7 @@ class Renderer:
     def __init__(self, resolution: int) -> None:
         self._gl = open_gl()
         self.resolution = resolution
-        source = self._source = shader_sources("piva_bench.studio")
+        source = self._source = shader_sources("piva_bench.drawing") | shader_sources("piva_bench.studio")
         self._depth = self._gl.program(
             vertex_shader=source["depth.vert"], fragment_shader=source["depth.frag"]
         )

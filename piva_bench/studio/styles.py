@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from piva_bench.studio.objects import Floats
+from piva_bench.drawing.parts import Floats
 
 
 def outlines(distance: Floats, ids: npt.NDArray[np.uint8], normals: Floats) -> Floats:

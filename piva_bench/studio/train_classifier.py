@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from piva_bench.metrics.studio_classifier import CONFIG, WEIGHTS, StudioClassifier, to_input
 from piva_bench.studio.augment import blur, degrade
-from piva_bench.studio.classifier import CONFIG, WEIGHTS, StudioClassifier, to_input
 from piva_bench.studio.data_parallel import leave_the_rest_to_the_first
 from piva_bench.studio.scene import Scene
 from piva_bench.studio.shards import held_out, load_shards
@@ -80,7 +80,7 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
         model = StudioClassifier.load(out)
         earlier = earlier_training(json.loads((out / CONFIG).read_text()).get("training", {}))
     else:
-        model, earlier = StudioClassifier(), (0, 0.0)
+        model, earlier = StudioClassifier(HEADS), (0, 0.0)
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
 
     def loss_at(step: int) -> Tensor:

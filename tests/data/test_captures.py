@@ -10,12 +10,12 @@ import yaml
 from piva_bench.data import captures
 from piva_bench.data.captures import open_captures
 from piva_bench.data.dataset import verify
-from piva_bench.distillation.scene_params import FieldParams
 from piva_bench.errors import DataError
 from piva_bench.paths import data_root
 from piva_bench.profiles import PROFILES
 from piva_bench.scene import kept_fields
 from piva_bench.scene.cameras import RIG, Cameras
+from piva_bench.scene.params import FieldParams
 from piva_bench.scene.transforms import write_nerf_synthetic, write_nerfstudio
 from piva_bench.scene.views import PosedViews
 from tests.distillation.scene_tasks import ball

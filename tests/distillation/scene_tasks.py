@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from piva_bench.distillation.method import SceneTask
-from piva_bench.distillation.scene_params import FieldEditParams
+from piva_bench.method import SceneTask
 from piva_bench.scene.cameras import RIG
 from piva_bench.scene.field import Grid, RadianceField
+from piva_bench.scene.params import FieldEditParams
 
 BOX = ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from methods.dds import DDS
 from methods.piva import Piva
-from piva_bench.distillation.method import EditMethod, MethodCard
+from piva_bench.method import EditMethod, MethodCard
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["counterfactual", "dds", "identity", "piva", "piva_analytic", "sds", "vae_roundtrip"]

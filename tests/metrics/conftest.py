@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from piva_bench.metrics.protocol import Pair
-from piva_bench.metrics.studio import StudioV1
+from piva_bench.metrics.studio_v1.protocol import StudioV1
 from tests.metrics.pictures import PROMPTS, noisy, photograph, save_evaluators
 
 

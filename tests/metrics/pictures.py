@@ -10,8 +10,9 @@ from skimage import data
 from skimage.transform import resize
 
 from piva_bench.metrics.clip import UNKNOWN, CompactTokenizer, SmallClip
-from piva_bench.studio.classifier import StudioClassifier
+from piva_bench.metrics.studio_classifier import StudioClassifier
 from piva_bench.studio.train_clip import model_config
+from piva_bench.studio.vocabulary import HEADS
 
 PROMPTS = ("a photo of a horse on grass", "a photo of a red horse on grass")
 
@@ -34,4 +35,4 @@ def save_evaluators(root: Path) -> None:
     config["model_cfg"]["vision_cfg"] |= {"layers": [1, 1, 1, 1], "width": 8, "head_width": 64}
     config["model_cfg"]["text_cfg"] |= {"width": 32, "heads": 2, "layers": 1}
     SmallClip(config).save(root / "clip", {})
-    StudioClassifier(widths=(8, 8, 8, 8)).save(root / "classifier", {})
+    StudioClassifier(HEADS, widths=(8, 8, 8, 8)).save(root / "classifier", {})

@@ -10,7 +10,7 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from piva_bench.errors import ModelError, UnknownName
-from piva_bench.metrics.clean import Clean
+from piva_bench.metrics.clean.protocol import Clean
 from piva_bench.metrics.clip_tower import ClipTower
 from piva_bench.metrics.protocol import MetricProtocol, Pair
 from tests.metrics.paper_models import OPEN_CLIP

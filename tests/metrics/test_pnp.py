@@ -12,11 +12,11 @@ from torchmetrics.functional.image.lpips import _LPIPS
 from transformers import CLIPModel, ViTConfig, ViTModel
 
 from piva_bench.errors import ModelError
-from piva_bench.metrics import pnp
 from piva_bench.metrics.clip_score import ClipScore
 from piva_bench.metrics.dino import Dino, self_similarity
 from piva_bench.metrics.evaluators import EVALUATORS, locate
 from piva_bench.metrics.lpips_model import FILES, Lpips
+from piva_bench.metrics.pnp_v1 import protocol as pnp
 from piva_bench.metrics.protocol import MetricProtocol, Pair
 from tests.metrics.pictures import PROMPTS, noisy, photograph
 

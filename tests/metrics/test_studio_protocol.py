@@ -8,7 +8,7 @@ import torch
 from piva_bench.errors import ModelError
 from piva_bench.metrics import pixels
 from piva_bench.metrics.protocol import MetricProtocol, Pair, Scores, Undefined
-from piva_bench.metrics.studio import StudioV1, attribute_scores, direction_agreement
+from piva_bench.metrics.studio_v1.protocol import StudioV1, attribute_scores, direction_agreement
 from piva_bench.registry import PROTOCOLS
 from tests.metrics.pictures import noisy, save_evaluators
 

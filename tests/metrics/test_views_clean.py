@@ -11,12 +11,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from piva_bench.errors import ModelError
-from piva_bench.metrics.clean import Clean
+from piva_bench.metrics.clean.protocol import Clean
 from piva_bench.metrics.clip_tower import TOGETHER, ClipTower
 from piva_bench.metrics.lpips_model import Lpips
 from piva_bench.metrics.protocol import MetricProtocol
-from piva_bench.metrics.views_clean import ViewsClean
-from piva_bench.metrics.views_protocol import ViewsV1
+from piva_bench.metrics.views_clean.protocol import ViewsClean
+from piva_bench.metrics.views_v1.protocol import ViewsV1
 from piva_bench.registry import PROTOCOLS
 from tests.metrics.paper_models import OPEN_CLIP
 from tests.metrics.turntables import SIDE_PROMPTS, views, views_pair
@@ -240,7 +240,7 @@ def test_the_fingerprint_follows_weights_and_definitions(protocol, paper_models,
         next(other.model.net.parameters()).add_(1)
     changed = ViewsClean(lpips={**protocol._lpips, "vgg": other}, towers=protocol._towers)
     assert changed.fingerprint != protocol.fingerprint
-    monkeypatch.setattr("piva_bench.metrics.views_clean.DEFINITIONS", "views-clean/0")
+    monkeypatch.setattr("piva_bench.metrics.views_clean.protocol.DEFINITIONS", "views-clean/0")
     assert ViewsClean().fingerprint != protocol.fingerprint
 
 

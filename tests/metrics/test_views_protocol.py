@@ -7,7 +7,7 @@ from piva_bench.errors import UserError
 from piva_bench.metrics.protocol import MetricProtocol, Undefined, ViewsPair
 from piva_bench.metrics.stlpips import STLPIPS
 from piva_bench.metrics.views import attribute_scores
-from piva_bench.metrics.views_protocol import ViewsV1
+from piva_bench.metrics.views_v1.protocol import ViewsV1
 from piva_bench.registry import PROTOCOLS
 from piva_bench.runs.scoring import Scorer
 from tests.metrics.turntables import views_pair

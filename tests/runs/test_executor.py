@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from piva_bench.distillation.method import EditOutcome
 from piva_bench.errors import UserError
+from piva_bench.method import EditOutcome
 from piva_bench.runs.request import RunRequest, prepare
 from piva_bench.runs.run import run
 from piva_bench.runs.store import Store

@@ -6,10 +6,15 @@ from PIL import Image
 from piva_bench.errors import DataError
 from piva_bench.scene.cameras import RIG, Cameras, orbit
 from piva_bench.scene.renderer import ViewRenderer
-from piva_bench.scene.subject import Frame, load_model, studio_subject
+from piva_bench.scene.subject import Frame, Subject, load_model
+from piva_bench.studio.render import place
 from piva_bench.studio.scene import Scene
 
 BEAR = Scene("teddy_bear")
+
+
+def studio_subject(scene):
+    return Subject(tuple(place(scene)))
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import torch
 
 from piva_bench.errors import DataError, ModelError
 from piva_bench.metrics.clip import SmallClip
+from piva_bench.metrics.studio_classifier import StudioClassifier
 from piva_bench.studio import timed_training, train_classifier, train_clip
 from piva_bench.studio.augment import blur, degrade, quantise_blocks, shrink_and_grow
 from piva_bench.studio.captions import Wording, caption, training_caption
-from piva_bench.studio.classifier import StudioClassifier
 from piva_bench.studio.scene import random_scene
 from piva_bench.studio.shards import captions_of, held_out, load_shards
 from piva_bench.studio.train_clip import Batches, contrastive_loss, rewordings
@@ -160,7 +160,7 @@ def test_rewordings_change_one_attribute_alone():
 
 
 def test_a_classifier_folder_that_is_torn_is_one_line(tmp_path):
-    StudioClassifier(widths=(8, 8, 8, 8)).save(tmp_path, {})
+    StudioClassifier(HEADS, widths=(8, 8, 8, 8)).save(tmp_path, {})
     assert StudioClassifier.load(tmp_path).widths == (8, 8, 8, 8)
     (tmp_path / "model.safetensors").write_bytes(b"torn")
     with pytest.raises(ModelError, match="attribute classifier"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from piva_bench.distillation.method import MethodParams, parameter
+from piva_bench.params import MethodParams, parameter
 
 LATENT_PARAMETERS = ("learning_rate", "loss_scale", "optimizer")
 """Of a rule's recipe, what moves a picture's latents and no field; a scene's records leave it out."""

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from piva_bench.metrics import colour, pixels
-from piva_bench.metrics.clean_evaluators import CleanEvaluators
-from piva_bench.metrics.clean_table import METRICS, column
+from piva_bench.metrics.clean.evaluators import CleanEvaluators
+from piva_bench.metrics.clean.table import METRICS, column
 from piva_bench.metrics.evaluators import locate
 from piva_bench.metrics.protocol import Mask, MetricInfo, Pair, Pixels, Scores, Undefined
-from piva_bench.metrics.studio import direction_agreement
+from piva_bench.metrics.studio_v1.protocol import direction_agreement
 
 if TYPE_CHECKING:
     from piva_bench.metrics.clip_tower import ClipTower

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from piva_bench.metrics.clean_evaluators import CleanEvaluators
-from piva_bench.metrics.clean_table import column
+from piva_bench.metrics.clean.evaluators import CleanEvaluators
+from piva_bench.metrics.clean.table import column
 from piva_bench.metrics.protocol import MetricInfo, Pixels, Scores, ViewsPair
-from piva_bench.metrics.views_clean_table import METRICS
+from piva_bench.metrics.views_clean.table import METRICS
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,7 @@ import numpy as np
 from piva_bench.metrics.protocol import MetricInfo, Pixels, Scores, ViewsPair
 from piva_bench.metrics.studio_evaluators import StudioEvaluators
 from piva_bench.metrics.views import Value, attribute_scores
-from piva_bench.metrics.views_v1_table import METRICS
+from piva_bench.metrics.views_v1.table import METRICS
 
 DEFINITIONS = "views-v1/1"
 """Raise the last number when a metric's code changes what it computes."""

@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 from piva_bench.metrics.evaluators import locate
-from piva_bench.metrics.pnp_table import METRICS
+from piva_bench.metrics.pnp_v1.table import METRICS
 from piva_bench.metrics.protocol import Mask, MetricInfo, Pair, Pixels, Scores, Undefined, fingerprint
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 from piva_bench.metrics import colour, pixels
 from piva_bench.metrics.protocol import MetricInfo, Pair, Pixels, Scores, Undefined
 from piva_bench.metrics.studio_evaluators import StudioEvaluators
-from piva_bench.metrics.studio_table import METRICS
+from piva_bench.metrics.studio_v1.table import METRICS
 
 if TYPE_CHECKING:
     from torch import Tensor

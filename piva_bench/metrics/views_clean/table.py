@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from piva_bench.metrics.clean_table import TOWERS, column, mark
+from piva_bench.metrics.clean.table import TOWERS, column, mark
 from piva_bench.metrics.protocol import MetricInfo
 from piva_bench.metrics.views_metrics import (
     INCONSISTENCY,

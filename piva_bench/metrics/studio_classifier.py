@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from piva_bench.errors import ModelError
-from piva_bench.studio.vocabulary import HEADS
 
 RESOLUTION = 64
 WIDTHS = (32, 64, 128, 192)
@@ -54,11 +53,11 @@ class StudioClassifier(nn.Module):
     """A small residual network (1.9M parameters, 64 px) with one linear head per attribute.
 
     Args:
-        heads: attribute name to its classes, in order; the studio's vocabulary by default.
+        heads: attribute name to its classes, in order.
         widths: channels at 32, 16, 8 and 4 pixels.
     """
 
-    def __init__(self, heads: Mapping[str, Sequence[str]] = HEADS, widths: Sequence[int] = WIDTHS) -> None:
+    def __init__(self, heads: Mapping[str, Sequence[str]], widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
         self.classes = {head: tuple(names) for head, names in heads.items()}
         self.widths = tuple(widths)

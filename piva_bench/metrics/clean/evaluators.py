@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from piva_bench.errors import UnknownName
-from piva_bench.metrics.clean_table import TOWERS
+from piva_bench.metrics.clean.table import TOWERS
 from piva_bench.metrics.evaluators import locate
 from piva_bench.metrics.protocol import fingerprint
 

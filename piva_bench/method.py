@@ -8,23 +8,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from piva_bench.errors import UserError
+from piva_bench.params import MethodParams
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from piva_bench.diffusion.denoiser import Denoiser
-    from piva_bench.distillation.scene_params import FieldEditParams
     from piva_bench.scene.cameras import Cameras
     from piva_bench.scene.field import RadianceField
+    from piva_bench.scene.params import FieldEditParams
     from piva_bench.scene.views import PosedViews
-
-Source = Literal["paper", "official code", "seed", "assumed"]
-"""Where a default comes from: paper, official code, a summary of the paper, or our choice."""
 
 OnStep = Callable[[int, Mapping[str, float]], None]
 """Called after every step with its index and the batch means of the step's scalars."""
@@ -49,17 +47,6 @@ class MethodCard(BaseModel):
         description="licence of the authors' code; ours is written from the equations"
     )
     version: str = "1"
-
-
-class MethodParams(BaseModel):
-    """Base of a method's parameters: every field has bounds, a description and the source of its default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def parameter(default: Any, *, source: Source, description: str, **bounds: Any) -> Any:
-    """A field of ``MethodParams``: default, its source, what it does, and bounds (``ge``, ``le``, ``gt``)."""
-    return Field(default, description=description, json_schema_extra={"source": source}, **bounds)
 
 
 @dataclass(frozen=True)

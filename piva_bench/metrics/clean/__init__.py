@@ -1,0 +1,1 @@
+"""clean: what PIE-Bench's metrics mean to measure."""

@@ -1,0 +1,1 @@
+"""pnp-v1: PIE-Bench's official calculator, quirks and all."""

@@ -1,0 +1,1 @@
+"""views-clean: 3D edits of real objects."""

@@ -1,0 +1,1 @@
+"""views-v1: 3D edits in the embedded world."""
