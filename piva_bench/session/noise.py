@@ -33,9 +33,9 @@ def noise(seed: int, sample_id: str, step: int, purpose: str, shape: Sequence[in
     return torch.from_numpy(values).reshape(tuple(shape))
 
 
-def timestep(seed: int, sample_id: str, step: int, low: int, high: int, purpose: str) -> int:
-    """Integer drawn uniformly from ``low`` to ``high``, both included."""
-    return int(_generator(seed, sample_id, step, purpose).integers(low, high, endpoint=True))
+def timestep(seed: int, sample_id: str, step: int, among: range, purpose: str) -> int:
+    """Integer drawn uniformly from a range."""
+    return among[int(_generator(seed, sample_id, step, purpose).integers(len(among)))]
 
 
 def uniform(seed: int, sample_id: str, step: int, purpose: str, shape: Sequence[int] = ()) -> Tensor:
@@ -63,9 +63,9 @@ class BatchNoise:
             _generator(self.seed, name, step, purpose).standard_normal(out=row, dtype=np.float32)
         return torch.from_numpy(values).view(-1, *shape).to(self.device)
 
-    def timesteps(self, step: int, low: int, high: int, purpose: str) -> Tensor:
-        """[B] integers from ``low`` to ``high``."""
-        rows = [timestep(self.seed, name, step, low, high, purpose) for name in self.sample_ids]
+    def timesteps(self, step: int, among: range, purpose: str) -> Tensor:
+        """[B] integers drawn uniformly from a range."""
+        rows = [timestep(self.seed, name, step, among, purpose) for name in self.sample_ids]
         return torch.tensor(rows, device=self.device)
 
     def uniform(self, step: int, purpose: str, shape: Sequence[int] = ()) -> Tensor:

@@ -1,27 +1,20 @@
-"""Distillation methods as rules: which noise predictions a step needs, and which gradient they make.
-
-Notation: z latents of the edit, z_src of the source; x_t(z) = a_t z + s_t eps with a_t = sqrt(abar_t) and
-s_t = sqrt(1 - abar_t); eps^w(x, t, c) = eps(x, t, null) + w (eps(x, t, c) - eps(x, t, null)).
-"""
+"""The recipes that rules share, and what a rule is to the engine."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from pydantic import model_validator
 
-from piva_bench.method import EditMethod, EditOutcome, EditTask, OnStep, SceneOutcome, SceneTask
 from piva_bench.params import MethodParams, parameter
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from piva_bench.diffusion.denoiser import Denoiser
+    from piva_bench.session.step import Step
 
-Prompt = Literal["source", "target", "null"]
 Weighting = Literal["uniform", "sds"]
 
 
@@ -110,65 +103,6 @@ class AdapterParams(MethodParams):
 
 
 @dataclass(frozen=True)
-class Draw:
-    """A timestep and noise for each of R rows (a sample, or a view of one), and the two noisy latents they make.
-
-    Attributes:
-        noise: [R, C, H, W].
-        t: [R], integers.
-        alpha: a_t [R, 1, 1, 1].
-        sigma: s_t [R, 1, 1, 1].
-        noisy: x_t(z) [R, C, H, W].
-        noisy_source: x_t(z_src) [R, C, H, W], with the same noise.
-    """
-
-    noise: Tensor
-    t: Tensor
-    alpha: Tensor
-    sigma: Tensor
-    noisy: Tensor
-    noisy_source: Tensor
-
-
-@dataclass(frozen=True)
-class Step(Draw):
-    """What a rule sees of one step.
-
-    Attributes:
-        index: number of the step, from 0.
-        latents: z [R, C, H, W].
-        source_latents: z_src [R, C, H, W].
-        draw: ``draw("purpose")`` gives an independent timestep and noise; the same one when asked again.
-        scalars: [R] tensors a rule wants in the trace, by name.
-    """
-
-    index: int
-    latents: Tensor
-    source_latents: Tensor
-    draw: Callable[[str], Draw]
-    scalars: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class Query:
-    """One noise prediction for every row of the batch.
-
-    Attributes:
-        noisy: noisy latents [R, C, H, W]. Pass the step's own tensors: equal objects are computed once.
-        prompt: which of a sample's prompts conditions the prediction.
-        guidance: w of classifier-free guidance; None for the plain conditional prediction.
-        adapter: name of the adapter to predict with; None for the frozen prior.
-        t: timesteps [R]; None for the step's.
-    """
-
-    noisy: Tensor
-    prompt: Prompt
-    guidance: float | None = None
-    adapter: str | None = None
-    t: Tensor | None = None
-
-
-@dataclass(frozen=True)
 class AdapterSpec:
     """An adapter the engine keeps and trains for each sample, on the ordinary denoising loss.
 
@@ -182,46 +116,23 @@ class AdapterSpec:
 
     name: str
     data: Literal["source", "edit"]
-    prompt: Prompt
+    prompt: str
     warmup: int = 0
     online: bool = True
 
 
-class DistillationMethod(EditMethod):
-    """Base of the rules: a subclass says what to predict and how to combine it; the engine does the rest."""
+class Rule(Protocol):
+    """What the engine needs of a rule; ``DistillationMethod`` is the one that methods derive from."""
 
-    Params = DistillationParams
     params: DistillationParams
+    differentiates: bool
 
     @property
-    def adapters(self) -> tuple[AdapterSpec, ...]:
+    def adapters(self) -> Sequence[AdapterSpec]:
         """Adapters to train; ``params`` must then be ``AdapterParams`` too."""
-        return ()
 
-    @abstractmethod
-    def queries(self, step: Step) -> dict[str, Query]:
-        """The noise predictions this step needs, by name."""
+    def timesteps(self, index: int) -> range:
+        """The timesteps from which a step draws."""
 
-    @abstractmethod
-    def gradient(self, step: Step, eps: dict[str, Tensor]) -> Tensor:
-        """The gradient on the latents [R, C, H, W], from the predictions asked for, by name."""
-
-    def weight(self, draw: Draw) -> Tensor | float:
-        """w(t) of a draw: 1, or [R, 1, 1, 1]."""
-        return 1.0 if self.params.weighting == "uniform" else draw.sigma.square()
-
-    def edit(
-        self, batch: Sequence[EditTask], denoiser: Denoiser, seed: int, on_step: OnStep | None = None
-    ) -> list[EditOutcome]:
-        """See ``EditMethod.edit``."""
-        from piva_bench.distillation.engine import distill
-
-        return distill(self, batch, denoiser, seed, on_step)
-
-    def edit_scenes(
-        self, batch: Sequence[SceneTask], denoiser: Denoiser, seed: int, on_step: OnStep | None = None
-    ) -> list[SceneOutcome]:
-        """See ``EditMethod.edit_scenes``."""
-        from piva_bench.distillation.field_edit import distill_scenes
-
-        return distill_scenes(self, batch, denoiser, seed, on_step)
+    def gradient(self, step: Step) -> Tensor:
+        """The gradient on the latents [R, C, h, w] of one step."""

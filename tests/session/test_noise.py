@@ -4,7 +4,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from piva_bench.distillation.noise import BatchNoise, noise, timestep, uniform
+from piva_bench.session.noise import BatchNoise, noise, timestep, uniform
 
 seeds = st.integers(-(2**63), 2**63)
 ids = st.text(max_size=30)
@@ -36,8 +36,8 @@ def test_a_key_is_not_its_concatenation(seed, name, step, cut):
 @given(keys, st.integers(0, 999), st.integers(0, 999))
 def test_timesteps_lie_in_their_range(key, low, high):
     low, high = min(low, high), max(low, high)
-    assert low <= timestep(*key[:3], low, high, key[3]) <= high
-    assert timestep(*key[:3], low, low, key[3]) == low
+    assert low <= timestep(*key[:3], range(low, high + 1), key[3]) <= high
+    assert timestep(*key[:3], range(low, low + 1), key[3]) == low
 
 
 @given(keys)
@@ -57,7 +57,9 @@ def test_a_sample_draws_the_same_in_any_batch(names, random, step):
         elsewhere = shuffled.index(name)
         assert torch.equal(batch.noise(step, "n", (4,))[row], other.noise(step, "n", (4,))[elsewhere])
         assert torch.equal(batch.noise(step, "n", (2, 2))[row], noise(3, name, step, "n", (2, 2)))
-        assert batch.timesteps(step, 0, 999, "t")[row] == other.timesteps(step, 0, 999, "t")[elsewhere]
+        assert (
+            batch.timesteps(step, range(1000), "t")[row] == other.timesteps(step, range(1000), "t")[elsewhere]
+        )
         assert batch.uniform(step, "u")[row] == other.uniform(step, "u")[elsewhere]
 
 
@@ -76,7 +78,7 @@ def test_noise_is_standard_normal_and_independent():
 def test_timesteps_are_uniform_with_both_ends():
     counts = torch.zeros(10)
     for step in range(5000):
-        counts[timestep(1, "s", step, 50, 59, "t") - 50] += 1
+        counts[timestep(1, "s", step, range(50, 60), "t") - 50] += 1
     # Chi-squared with 9 degrees of freedom: above 33.7 with a chance of 1e-4.
     assert ((counts - 500).square() / 500).sum() < 33.7
 
@@ -85,4 +87,4 @@ def test_values_never_change():
     # They are part of every stored result: a change here asks for a new version of every method.
     expected = [0.10533644258975983, 0.00922645628452301, -0.33558744192123413]
     assert noise(7, "sample", 3, "edit/noise", (3,)).tolist() == expected
-    assert timestep(7, "sample", 3, 50, 948, "edit/t") == 828
+    assert timestep(7, "sample", 3, range(50, 949), "edit/t") == 828
