@@ -63,10 +63,12 @@ class RectifiedFlow(Denoiser):
         if missing:
             raise ModelError(f"{path} lacks {', '.join(missing)}; fetch or save the model again.")
 
+        absent = {name: None for name, kind in index.items() if isinstance(kind, list) and kind[0] is None}
+
         def open_folder() -> Any:
             with quiet():
                 return cls.pipeline_class.from_pretrained(
-                    path, torch_dtype=dtype, use_safetensors=True, local_files_only=True
+                    path, torch_dtype=dtype, use_safetensors=True, local_files_only=True, **absent
                 )
 
         return cls(read(path, open_folder).to(device), path)

@@ -93,7 +93,9 @@ class Rows:
         key = (model or "", prompt, image)
         if key not in self._conditions:
             denoiser = self.denoiser if model is None else self.denoiser.beside[model]
-            shown = self.seen.source_latents if denoiser.sees_source and image else None
+            shown = None
+            if denoiser.sees_source:
+                shown = self.seen.source_latents * (1.0 if image else 0.0)
             # Not inference tensors, even if the caller is in that mode: gradients pass through what reads them.
             with torch.inference_mode(False), torch.no_grad():
                 self._conditions[key] = denoiser.condition(self._texts(prompt), shown)
