@@ -24,7 +24,9 @@ from piva_bench.cli import (
     sweep,
     view3d,
 )
+from piva_bench.cli.say import show_warnings_in_a_line
 from piva_bench.errors import UserError
+from piva_bench.text import one_line
 
 EXIT_USER_ERROR = 2
 
@@ -71,8 +73,9 @@ def _options(
 
 def main() -> None:
     """Runs the command line; a ``UserError`` becomes one line and exit code 2."""
+    show_warnings_in_a_line()
     try:
         app()
     except UserError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {one_line(error)}", err=True)
         sys.exit(EXIT_USER_ERROR)

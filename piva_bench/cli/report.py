@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from piva_bench.cli import options, values
+from piva_bench.cli.say import warn
 from piva_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,12 +23,8 @@ def report(
 ) -> None:
     """Write a run's report again (page, tables, comparisons, figures, gallery), and print the table."""
     directory = values.run_directory(run)
-    profile, samples = values.open_run(directory, data_root)
+    profile, samples = values.open_run(directory, data_root, warn)
     write_and_print(directory, protocol or profile.protocol, samples)
-
-
-def _warn(line: str) -> None:
-    typer.echo(f"warning: {line}", err=True)
 
 
 def write_and_print(directory: Path, protocol: str, samples: Mapping[str, Sample]) -> None:
@@ -48,8 +45,8 @@ def write_and_print(directory: Path, protocol: str, samples: Mapping[str, Sample
     from piva_bench.report.write import write_report
 
     try:
-        write_turntables(directory, samples, _warn)
-        written = write_report(directory, samples, protocol)
+        write_turntables(directory, samples, warn)
+        written = write_report(directory, samples, protocol, warn)
     except OSError as error:
         raise UserError(
             f"Cannot write {directory / 'report'}: {error.strerror or error}. Mend this and run `piva-bench report`."

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from piva_bench.cli import options, values
+from piva_bench.cli.say import warn
 from piva_bench.errors import UserError
+from piva_bench.text import one_line
 
 if TYPE_CHECKING:
     from piva_bench.runs.request import Prepared
@@ -62,11 +64,14 @@ def run(
 
     Edits are stored batch by batch. The same command again makes only what is missing or has failed.
     """
-    from piva_bench.runs.request import RunRequest, prepare
+    from piva_bench.runs.request import RunRequest, output_dir_of, prepare
+    from piva_bench.runs.store import refuse_second_writer
 
     methods = values.split(method)
     if not methods:
         raise UserError("Give at least one --method; `piva-bench list methods` shows them.")
+    if not dry_run:
+        refuse_second_writer(output_dir_of(output_dir, profile, dataset))
     del config, evaluators  # their callbacks have done what they ask for
     prepared = prepare(
         RunRequest(
@@ -134,7 +139,7 @@ def print_summary(prepared: Prepared, summary: Summary, report: Path) -> None:
     """What came of a run, and where its report lies."""
     failed = summary.failed
     for record in failed[:5]:
-        typer.echo(f"failed: {record.method} on {record.sample_id}: {record.reason}", err=True)
+        typer.echo(f"failed: {one_line(f'{record.method} on {record.sample_id}: {record.reason}')}", err=True)
     if len(failed) > 5:
         typer.echo(f"failed: {len(failed) - 5} more; see status and reason in the records", err=True)
     minutes, seconds = divmod(round(summary.seconds), 60)
@@ -153,8 +158,8 @@ def _print_plan(prepared: Prepared) -> None:
     from piva_bench.runs.store import Store
 
     request = prepared.request
-    Manifest(prepared.output_dir).join(prepared.setup)
-    work = find_work(prepared.units, Store(prepared.output_dir, _warn), request.overwrite)
+    Manifest(prepared.output_dir, warn).join(prepared.setup)
+    work = find_work(prepared.units, Store(prepared.output_dir, warn), request.overwrite)
     typer.echo(headline(prepared))
     typer.echo(f"output {prepared.output_dir}")
     for variant in prepared.variants:
@@ -176,7 +181,3 @@ def _print_plan(prepared: Prepared) -> None:
         typer.echo(f"  {one.variant.name}: {one.edits} edits, about {one.seconds:.0f} s (from {one.basis})")
     if estimates:
         typer.echo(f"about {sum(one.seconds for one in estimates) / 60:.1f} min in all, scoring not counted")
-
-
-def _warn(line: str) -> None:
-    typer.echo(f"warning: {line}", err=True)

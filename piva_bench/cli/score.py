@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from piva_bench.cli import options, values
+from piva_bench.cli.say import warn
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -67,10 +68,10 @@ def score(
     if edits is not None:
         run = _take_in(edits, name or edits.resolve().name, dataset, profile, output_dir, data_root)
     directory = values.run_directory(run)
-    run_profile, samples = values.open_run(directory, data_root)
+    run_profile, samples = values.open_run(directory, data_root, warn)
     chosen = protocol or run_profile.protocol
-    with Store(directory, _warn) as store:
-        scored, failed = rescore(store, Scorer(chosen, store, samples, _warn))
+    with Store(directory, warn) as store:
+        scored, failed = rescore(store, Scorer(chosen, store, samples, warn))
     write_and_print(directory, chosen, samples)
     typer.echo(f"{scored} edits scored with {chosen}, {failed} failed edits have no score", err=True)
 
@@ -86,13 +87,9 @@ def _take_in(
     directory = output_dir or Path("results/runs") / name
     opened = open_dataset(dataset, chosen, data_root)
     found, missing = import_edits(
-        edits, opened, chosen, name, directory, data_root, sys.argv[1:], _warn
+        edits, opened, chosen, name, directory, data_root, sys.argv[1:], warn
     )  # fmt: skip
     typer.echo(
         f"{found} edits taken in from {edits}, {missing} samples without one; run {directory}", err=True
     )
     return directory
-
-
-def _warn(line: str) -> None:
-    typer.echo(f"warning: {line}", err=True)

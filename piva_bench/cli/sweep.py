@@ -82,9 +82,11 @@ def sweep(
 
     The curve sets edit strength against identity, with 95 % intervals, next to other methods and reference rows.
     """
-    from piva_bench.runs.request import RunRequest
+    from piva_bench.runs.request import RunRequest, output_dir_of
+    from piva_bench.runs.store import refuse_second_writer
     from piva_bench.runs.sweep import prepare_sweep
 
+    refuse_second_writer(output_dir_of(output_dir, profile, dataset))
     del config  # its callback has made it the defaults of the others
     grid = values.parse_grid(param)
     fixed = {name: choices[0] for name, choices in grid.items() if len(choices) == 1}

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from itertools import groupby
 
+import pandas as pd
+
 from piva_bench.metrics.protocol import MetricInfo
 from piva_bench.report.results import SECTIONS
 from piva_bench.report.statistics import Interval
@@ -19,12 +21,26 @@ COSTS: tuple[tuple[str, Callable[[Row], float], int], ...] = (
     ("UNet evals", lambda row: row.unet_evaluations, 0),
     ("Peak MB", lambda row: row.peak_memory_mb, 0),
 )
+_FORMULA = tuple("=+-@|%")
+"""What a spreadsheet's formula or command may begin with."""
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def to_csv(table: Table) -> str:
     """Every number as it is stored, with interval ends, counts and the set-up in columns."""
-    return table.frame().to_csv(index=False, lineterminator="\n")
+    return csv_text(table.frame())
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """A frame as CSV. Texts that a spreadsheet would take for formulas begin with an apostrophe."""
+    safe = frame.copy()
+    for column in safe.select_dtypes(exclude="number"):
+        safe[column] = safe[column].map(_no_formula)
+    return safe.rename(columns=_no_formula).to_csv(index=False, lineterminator="\n")
+
+
+def _no_formula(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in _FORMULA else value
 
 
 def number(value: float, decimals: int) -> str:
@@ -108,11 +124,11 @@ def to_markdown(table: Table) -> str:
 _LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
           "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
           ">": r"\textgreater{}", "±": r"$\pm$", "·": r"$\cdot$", "×": r"$\times$", "–": "--",
-          "↑": r"$\uparrow$", "↓": r"$\downarrow$"}  # fmt: skip
+          "[": "{[}", "]": "{]}", "*": "{*}", "↑": r"$\uparrow$", "↓": r"$\downarrow$"}  # fmt: skip
 
 
 def latex_escape(text: str) -> str:
-    """Text that stays text in LaTeX."""
+    """Text that stays text in LaTeX; after a line's end a bracket or star would be its argument."""
     return "".join(_LATEX.get(character, character) for character in re.sub(r"\s+", " ", text))
 
 

@@ -82,7 +82,7 @@ def import_edits(
     edits = [_edit(sample, found[sample.id], setup, method, digest) for sample in dataset.samples]
     failed = sum(edit.png is None for edit in edits)
     with Store(output_dir, warn) as store:
-        manifest = Manifest(output_dir)
+        manifest = Manifest(output_dir, warn)
         manifest.join(setup)
         manifest.begin_import(setup, profile, dataset, data_root, command)
         manifest.save(store)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -12,12 +11,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from piva_bench import __version__
 from piva_bench.errors import DataError, UserError
+from piva_bench.runs.inside import Warn, ignore, read_inside
 from piva_bench.runs.record import Setup
+from piva_bench.runs.sealed import unsealed
+from piva_bench.runs.store import first_record
 
 if TYPE_CHECKING:
     from piva_bench.data.dataset import Dataset
+    from piva_bench.method import MethodCard
     from piva_bench.profiles import Profile
     from piva_bench.runs.request import Prepared
     from piva_bench.runs.store import Store
@@ -36,38 +41,68 @@ _PACKAGES = (
 )
 
 
+class _Content(BaseModel):
+    """What is relied on when a manifest is read; it may come from a stranger or be torn."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    schema_version: int = 1
+    setup: dict[str, Any] = Field(default_factory=dict)
+    profile: dict[str, Any] = Field(default_factory=dict)
+    dataset: dict[str, Any] = Field(default_factory=dict)
+    data_root: str | None = None
+    runs: list[dict[str, Any]] = Field(default_factory=list)
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+    """The content of a directory's manifest; empty if there is none.
+
+    Raises:
+        DataError: it is torn, or something else lies in its place.
+    """
+    try:
+        content = unsealed(read_inside(root, FILE))
+        _Content.model_validate(content)
+        if "setup" in content:
+            Setup.model_validate(content["setup"])
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise DataError(f"{root / FILE}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise DataError(f"{root / FILE} is torn or no manifest") from error
+    return content
+
+
 class Manifest:
     """``manifest.json`` of an output directory: its setup, and one entry per run that computed something.
 
     Args:
         root: the output directory.
+        warn: told if the manifest is torn. It is then begun anew, with the set-up that the records state.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, warn: Warn = ignore) -> None:
         self.path = root / FILE
         self._content: dict[str, Any] = {}
-        if self.path.is_file():
-            try:
-                self._content = json.loads(self.path.read_bytes())
-                self.setup = Setup.model_validate(self._content["setup"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(
-                    f"{self.path} is torn or no manifest: remove it (records stay valid) and run again."
-                ) from error
+        self.setup: Setup | None = None
+        try:
+            self._content = read_manifest(root)
+        except DataError as error:
+            warn(f"{error}: the set-up is taken from the records")
+        if "setup" in self._content:
+            self.setup = Setup.model_validate(self._content["setup"])
+        elif record := first_record(root):
+            self.setup = Setup.model_validate(record.model_dump(include=set(Setup.model_fields)))
 
     def __bool__(self) -> bool:
-        return bool(self._content)
+        return self.setup is not None
 
     @property
     def data_root(self) -> Path | None:
         """Where the dataset was read from; None for the embedded copy."""
         root = self._content.get("data_root")
         return Path(root) if root else None
-
-    @property
-    def profile(self) -> dict[str, Any]:
-        """The profile as it was."""
-        return self._content["profile"]
 
     def join(self, setup: Setup) -> Setup:
         """The set-up that new records of this directory carry: its own, if it has one, else the given one.
@@ -77,7 +112,7 @@ class Manifest:
         Raises:
             UserError: they differ in what decides pixels. Unlike records are not mixed in one directory.
         """
-        if not self:
+        if self.setup is None:
             return setup
         here, there = setup.identity(), self.setup.identity()
         differing = [f"{name} {there[name]}, now {here[name]}" for name in here if here[name] != there[name]]
@@ -116,6 +151,7 @@ class Manifest:
                 "method": variant.name,
                 "version": variant.version,
                 "params": variant.params_dict(),
+                "section": section_of(variant.cls.card),
             }
             for variant in prepared.variants
         ]
@@ -155,6 +191,11 @@ class Manifest:
     def save(self, store: Store) -> None:
         """Writes the manifest."""
         store.save_json(FILE, self._content)
+
+
+def section_of(card: MethodCard) -> str:
+    """Where tables put a method: "reference", "mask" or "method"."""
+    return "reference" if card.kind == "reference" else "mask" if card.uses_mask else "method"
 
 
 def environment() -> dict[str, Any]:

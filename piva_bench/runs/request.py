@@ -162,8 +162,13 @@ def prepare(
         device=device,
         setup=setup,
         units=make_units(setup, variants, samples, request.seeds),
-        output_dir=request.output_dir or Path("results/runs") / f"{profile.name}-{request.dataset}",
+        output_dir=output_dir_of(request.output_dir, request.profile, request.dataset),
     )
+
+
+def output_dir_of(given: Path | None, profile: str, dataset: str) -> Path:
+    """Where a run's results go: as asked for, else a folder named after profile and dataset."""
+    return given or Path("results/runs") / f"{profile}-{dataset}"
 
 
 def resolve_device(device: str) -> str:

@@ -52,7 +52,7 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
     """
     start = time.monotonic()
     with Store(prepared.output_dir, watcher.warn) as store:
-        manifest = Manifest(prepared.output_dir)
+        manifest = Manifest(prepared.output_dir, watcher.warn)
         prepared = replace(prepared, setup=manifest.join(prepared.setup))
         work = find_work(prepared.units, store, prepared.request.overwrite)
         scorer = Scorer(prepared.profile.protocol, store, prepared.samples_by_id(), watcher.warn)
