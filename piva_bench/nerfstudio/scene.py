@@ -203,10 +203,19 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     if found is None:
         raise DataError(f"no checkpoint step-*.ckpt in {folder}: train the scene with ns-train first")
     try:
-        # Besides tensors it holds the optimisers' numpy numbers.
-        return torch.load(found, map_location="cpu", weights_only=False)
+        with torch.serialization.safe_globals(_numpy_numbers()):
+            return torch.load(found, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises whatever it meets
         raise DataError(f"cannot read the checkpoint {found}: {one_line(error)}") from error
+
+
+def _numpy_numbers() -> list[Any]:
+    """What a checkpoint holds besides tensors, the optimisers' numbers: enough to unpickle them and nothing else."""
+    kinds = [np.float64, np.float32, np.int64, np.bool_]
+    scalar = np.float64(0).__reduce__()[0]
+    # Files of numpy 1 and 2 name the function differently.
+    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    return [*names, np.dtype, *(type(np.dtype(kind)) for kind in kinds)]
 
 
 def one_line(error: Exception) -> str:
