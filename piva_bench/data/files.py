@@ -19,6 +19,7 @@ from piva_bench.errors import DataError
 
 # No picture or mapping file of a benchmark is near this size; an archive member that claims more is a bomb.
 _LARGEST_MEMBER = 256 * 2**20
+_MOST_MEMBERS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,13 @@ class ZipFiles:
 
     def _open(self) -> zipfile.ZipFile:
         try:
-            return zipfile.ZipFile(self.location)
+            archive = zipfile.ZipFile(self.location)
         except (zipfile.BadZipFile, OSError) as error:
             raise DataError(f"{self.location} is no readable zip archive ({error}): get it again") from error
+        if len(archive.infolist()) > _MOST_MEMBERS:
+            archive.close()
+            raise DataError(f"{self.location} has more than {_MOST_MEMBERS} members, which no dataset needs")
+        return archive
 
 
 class Files(Protocol):
