@@ -32,8 +32,8 @@ from piva_bench.diffusion.random_model import random_denoiser
 from piva_bench.errors import UnknownName
 from piva_bench.method import EditTask
 from piva_bench.profiles import EMBEDDED_MODEL, PROFILES, resolve_model
-from piva_bench.runs.plan import resolve_variants
 from piva_bench.runs.profile import matrix_speed, random_tasks, step_flops
+from piva_bench.runs.variants import resolve_variants
 
 ROWS_OF_DDS = 4
 

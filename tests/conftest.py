@@ -43,6 +43,7 @@ def cli(bench, tiny_profile, monkeypatch, capsys, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PIVA_BENCH_DATA_ROOT", str(bench / "data"))
+    monkeypatch.setenv("PIVA_BENCH_WORKERS", "1")  # what is patched here is not patched in other processes
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["piva-bench", *map(str, arguments)])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -25,6 +27,7 @@ from piva_bench.cli import (
     view3d,
 )
 from piva_bench.errors import UserError
+from piva_bench.runs.blame import TRACEBACK
 
 EXIT_USER_ERROR = 2
 
@@ -65,8 +68,12 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    show_traceback: Annotated[
+        bool, typer.Option("--traceback", help="Of errors also print where they were raised.")
+    ] = False,
 ) -> None:
-    pass
+    if show_traceback:
+        os.environ[TRACEBACK] = "1"  # worker processes inherit it
 
 
 def main() -> None:
@@ -74,5 +81,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
+        if os.environ.get(TRACEBACK):
+            traceback.print_exc()
         typer.echo(f"error: {error}", err=True)
         sys.exit(EXIT_USER_ERROR)

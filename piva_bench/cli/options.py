@@ -71,6 +71,23 @@ BatchSize = Annotated[
     str,
     _option(_HOW, "--batch-size", "-b", help="Edits computed together; auto takes what memory has room for."),
 ]
+Workers = Annotated[
+    str,
+    _option(
+        _HOW,
+        "--workers",
+        help="Processes: auto is one for each core (of one thread each) or GPU; 1 keeps all in this one.",
+    ),
+]
+Snapshots = Annotated[
+    str | None,
+    _option(
+        _WHAT,
+        "--snapshots",
+        metavar="STEPS,...",
+        help="Also file the edits after these numbers of steps, at no cost: 25,50,100.",
+    ),
+]
 Compile = Annotated[
     bool, _option(_HOW, "--compile", help="Compile the UNet's transformer blocks; takes a minute, for a GPU.")
 ]

@@ -70,7 +70,7 @@ def score(
     run_profile, samples = values.open_run(directory, data_root)
     chosen = protocol or run_profile.protocol
     with Store(directory, _warn) as store:
-        scored, failed = rescore(store, Scorer(chosen, store, samples, _warn))
+        scored, failed = rescore(store, Scorer(chosen, samples), _warn)
     write_and_print(directory, chosen, samples)
     typer.echo(f"{scored} edits scored with {chosen}, {failed} failed edits have no score", err=True)
 

@@ -33,8 +33,8 @@ def parse_seeds(values: Iterable[str]) -> list[int]:
     return [int(part) for part in parts]
 
 
-def parse_batch_size(text: str) -> int | Literal["auto"]:
-    """A number of edits, or "auto".
+def parse_count(option: str, text: str) -> int | Literal["auto"]:
+    """A number of something, or "auto".
 
     Raises:
         UserError: it is neither.
@@ -42,8 +42,20 @@ def parse_batch_size(text: str) -> int | Literal["auto"]:
     if text == "auto":
         return "auto"
     if not text.isdecimal() or not int(text):
-        raise UserError(f"--batch-size {text}: give a whole number from 1, or auto.")
+        raise UserError(f"{option} {text}: give a whole number from 1, or auto.")
     return int(text)
+
+
+def parse_numbers(option: str, text: str) -> list[int]:
+    """Whole numbers from 1, comma-separated.
+
+    Raises:
+        UserError: something else.
+    """
+    numbers = split([text])
+    if wrong := [one for one in numbers if not one.isdecimal() or not int(one)]:
+        raise UserError(f"{option} {wrong[0]}: give whole numbers from 1, comma-separated.")
+    return [int(one) for one in numbers]
 
 
 def parse_params(values: Iterable[str]) -> dict[str, Any]:

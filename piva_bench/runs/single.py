@@ -190,7 +190,7 @@ def params_for(method: str, given: Mapping[str, Any], embedded: bool) -> EditMet
         UserError: an unknown name, or a value out of bounds.
     """
     from piva_bench.profiles import get_profile
-    from piva_bench.runs.plan import resolve_variants
+    from piva_bench.runs.variants import resolve_variants
 
     (variant,) = resolve_variants([method], given, get_profile("embedded" if embedded else "paper"))
     return variant.cls(variant.params)

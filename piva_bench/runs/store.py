@@ -55,12 +55,38 @@ class Edit:
         png: the picture's file; None for a failed edit.
         trace: per step scalars by name.
         files: those of ``record.files``, by path below the output directory.
+        scores: of the edit, where it has been scored already.
     """
 
     record: Record
     png: bytes | None = None
     trace: dict[str, list[float]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    scores: ScoreFile | None = None
+
+    def image(self) -> NDArray[np.uint8]:
+        """The picture, uint8 [H, W, 3]; of a scene its first view, on white."""
+        import numpy as np
+        from PIL import Image
+
+        assert self.png is not None, "a failed edit has no picture"
+        with Image.open(io.BytesIO(self.png)) as image:
+            if depth_path(self.record.key) not in self.record.files:
+                return np.asarray(image.convert("RGB"))
+            first = image.crop((0, 0, self.record.resolution, self.record.resolution))
+            white = Image.new("RGBA", first.size, "white")
+            return np.asarray(Image.alpha_composite(white, first).convert("RGB"))
+
+    def views(self, cameras: Cameras) -> PosedViews:
+        """The views of an edited scene, with depth, of the cameras they were taken by.
+
+        Raises:
+            DataError: it is of a picture, or the sheets do not hold views of these cameras.
+        """
+        name = depth_path(self.record.key)
+        if name not in self.files or self.png is None:
+            raise DataError(f"record {self.record.key} is of a picture: it has no views")
+        return decode_views(self.png, self.files[name], cameras)
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> tuple[bytes, str]:
@@ -154,21 +180,22 @@ class Store:
         """Where the picture of an edit lies."""
         return self.root / "images" / f"{key}.png"
 
+    def load(self, record: Record) -> Edit:
+        """An edit as it was stored, without its trace.
+
+        Raises:
+            DataError: a file is missing, torn or not the one that was stored.
+        """
+        files = {name: self._read_file(record, name) for name in record.files}
+        return Edit(record, self._read_png(record) if record.status == "ok" else None, files=files)
+
     def load_image(self, record: Record) -> NDArray[np.uint8]:
         """The picture of an edit, uint8 [H, W, 3]; of a scene its first view, on white.
 
         Raises:
             DataError: it is missing, torn or not the one that was stored.
         """
-        import numpy as np
-        from PIL import Image
-
-        with Image.open(io.BytesIO(self._read_png(record))) as image:
-            if depth_path(record.key) not in record.files:
-                return np.asarray(image.convert("RGB"))
-            first = image.crop((0, 0, record.resolution, record.resolution))
-            white = Image.new("RGBA", first.size, "white")
-            return np.asarray(Image.alpha_composite(white, first).convert("RGB"))
+        return Edit(record, self._read_png(record)).image()
 
     def load_views(self, record: Record, cameras: Cameras) -> PosedViews:
         """The views of an edited scene, with depth.
@@ -180,10 +207,7 @@ class Store:
         Raises:
             DataError: a file is missing, torn or not the one that was stored.
         """
-        name = depth_path(record.key)
-        if name not in record.files:
-            raise DataError(f"record {record.key} is of a picture: it has no views")
-        return decode_views(self._read_png(record), self._read_file(record, name), cameras)
+        return self.load(record).views(cameras)
 
     def load_scores(self, protocol: str, key: str) -> ScoreFile | None:
         """The stored scores of an edit; None if there are none, or none that can be read."""
@@ -217,6 +241,9 @@ class Store:
                     write_atomic(self.root / "traces" / f"{edit.record.key}.json", _trace_json(edit.trace))
             write_atomic(self._journal, _json([edit.record.model_dump() for edit in edits]))
             self._write_records(edit.record for edit in edits)
+            for edit in edits:
+                if edit.scores is not None:
+                    self.save_scores(edit.record.key, edit.scores)
 
     def save_scores(self, key: str, scores: ScoreFile) -> None:
         """Stores the scores of an edit.

@@ -66,7 +66,8 @@ class Predictor:
         adapters: the batch's adapters, if the rule has any.
 
     Attributes:
-        evaluations: how many times R rows have been computed.
+        evaluations: how many times R rows have been computed, or looked up: what an edit costs does not depend on what
+            others happened to compute before.
         differentiated: how many of those were computed with a graph, and so also backward.
     """
 
@@ -175,6 +176,7 @@ class Predictor:
         given = zip(row_digests(noisy.latents), noisy.t.tolist(), self._prompt_digests[prompt], strict=True)
         keys = [digest(b"prediction", latents, b"%d" % t, words) for latents, t, words in given]
         if (found := kept.get(keys, noisy.latents)) is not None:
+            self.evaluations += 1
             return found
         (prediction,) = self._predict([block], rows, graph=False)
         kept.put(keys, prediction)
