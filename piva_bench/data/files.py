@@ -7,6 +7,7 @@ Both look the same to the loaders: a path below the dataset's location. Inside a
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -146,3 +147,8 @@ def safe_join(base: Path, name: str) -> Path:
     if not parts or odd or name.startswith("/") or ".." in parts:
         raise ValueError("is not a plain relative path")
     return base.joinpath(*parts)
+
+
+def composed(name: str) -> str:
+    """The name as people read it: accents that some systems write as characters of their own are joined to letters."""
+    return unicodedata.normalize("NFC", name)
