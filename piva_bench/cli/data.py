@@ -39,6 +39,10 @@ def verify(
     lenient = {"strict": False} if "strict" in inspect.signature(opener).parameters else {}
     opened = opener(get_profile(profile), data_root, **lenient)
     problems = find_problems(opened)
+    said = {problem.message for problem in problems}
+    for note in getattr(opened, "notes", ()):
+        if note not in said:
+            typer.echo(f"note: {note}", err=True)
     for problem in problems[:show]:
         typer.echo(problem.message)
     if len(problems) > show:

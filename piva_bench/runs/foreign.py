@@ -26,6 +26,7 @@ from PIL import Image
 from piva_bench.data.files import composed
 from piva_bench.data.pictures import to_rgb
 from piva_bench.data.pie import IMAGES
+from piva_bench.data.sample import UnreadableSample
 from piva_bench.errors import DataError
 from piva_bench.runs.manifest import Manifest
 from piva_bench.runs.record import NOT_KNOWN, Record, Setup, unit_key
@@ -219,6 +220,8 @@ def last_panel(picture: Image.Image, side: int, strips: bool = False) -> Image.I
 def _edit(sample: Sample, paths: list[Path], setup: Setup, method: str, digest: str, strips: bool) -> Edit:
     png, sha, reason, from_jpeg = None, None, None, False
     try:
+        if isinstance(sample, UnreadableSample):
+            raise DataError(sample.fault)
         if not paths:
             raise DataError("the folder holds no edit of this sample")
         if len(paths) > 1:
