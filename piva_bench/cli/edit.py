@@ -10,6 +10,7 @@ import typer
 
 from piva_bench.cli import options, values
 from piva_bench.errors import UserError
+from piva_bench.paths import absolute
 
 if TYPE_CHECKING:
     from piva_bench.data.pictures import Frame
@@ -118,9 +119,9 @@ def _check_output(picture: Path, target: Path, animation: Path | None) -> None:
     for path in (target, animation):
         if path is None:
             continue
-        if path.resolve() == picture.resolve():
+        if absolute(path) == absolute(picture):
             raise UserError(f"{path} is the picture itself: give another name.")
-        if not path.resolve().parent.is_dir():
+        if not absolute(path).parent.is_dir():
             raise UserError(f"There is no folder {path.parent} to write {path.name} into.")
 
 

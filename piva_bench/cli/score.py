@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from piva_bench.cli import options, values
+from piva_bench.paths import absolute
 
 if TYPE_CHECKING:
     from piva_bench.runs.foreign import Imported
@@ -83,7 +83,7 @@ def score(
     del evaluators  # its callback has put it where models are looked for
     imported = None
     if edits is not None:
-        name = name or Path(os.path.realpath(edits)).name
+        name = name or absolute(edits).name
         run = output_dir or Path("results/runs") / name
         imported = _take_in(edits, name, dataset, profile, run, data_root, strips)
     directory = values.run_directory(run)

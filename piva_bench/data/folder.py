@@ -29,6 +29,7 @@ from piva_bench.data.pictures import Frame, fit, fit_mask
 from piva_bench.data.sample import Sample, UnreadableSample, need_readable, readable
 from piva_bench.data.tables import read_table
 from piva_bench.errors import DataError
+from piva_bench.paths import absolute
 
 if TYPE_CHECKING:
     from piva_bench.profiles import Profile
@@ -138,8 +139,8 @@ def open_folder(profile: Profile, root: Path | None, strict: bool = True) -> Fol
     if strict:
         need_readable(samples)
     card = DatasetCard(
-        name=root.resolve().name or "folder",
-        title=f"Own pictures: {root.resolve().name}",
+        name=absolute(root).name or "folder",
+        title=f"Own pictures: {absolute(root).name}",
         license="yours",
         source=str(table),
         description="Pictures and prompts of a folder, resized and padded to the profile's square.",

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -130,14 +131,15 @@ def _load_schedule(folder: Path) -> DDPMScheduler:
 
 @contextmanager
 def _without_progress_bars() -> Iterator[None]:
-    """The transformers library draws one for every model it loads, into the middle of our output."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
+    """The libraries draw one for every model they load, into the middle of our output."""
+    libraries = [x for x in (transformers_logging, diffusers_logging) if x.is_progress_bar_enabled()]
+    for library in libraries:
+        library.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
+        for library in libraries:
+            library.enable_progress_bar()
 
 
 def _read(folder: Path, load: Callable[[], Any]) -> Any:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from piva_bench.data.pictures import to_rgb
 from piva_bench.data.pie import IMAGES
 from piva_bench.data.sample import UnreadableSample
 from piva_bench.errors import DataError
+from piva_bench.paths import absolute
 from piva_bench.runs.manifest import Manifest
 from piva_bench.runs.record import NOT_KNOWN, Record, Setup, unit_key
 from piva_bench.runs.store import Edit, Store, encode_png
@@ -138,10 +138,10 @@ class _Listing:
         return self.folders[stem.parent].get(composed(stem.name), [])
 
     def _list(self, folder: Path) -> dict[str, list[Path]]:
-        root = os.path.realpath(self.root)
+        root = absolute(self.root)
         listed: dict[str, list[Path]] = {}
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            inside = Path(os.path.realpath(path)).is_relative_to(root)
+            inside = absolute(path).is_relative_to(root)
             if inside and path.suffix.lower() in SUFFIXES and path.is_file():
                 listed.setdefault(composed(_without_suffix(path.name)), []).append(path)
         return listed

@@ -302,4 +302,6 @@ def _trace_json(trace: dict[str, list[float]]) -> bytes:
 
 
 def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+    # A path that is not text in this system's encoding holds halves of characters; JSON spells them out.
+    return (text + "\n").encode(errors="backslashreplace")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from piva_bench.cli.app import EXIT_USER_ERROR
 from piva_bench.cli.data import EXIT_PROBLEMS
 from piva_bench.cli.run import EXIT_FAILED_SAMPLES
 from tests.harness import RESOLUTION, records
@@ -38,7 +37,9 @@ def picture(tmp_path):
 
 
 def test_a_bad_entry_costs_its_own_sample_alone(cli, own_pie, tmp_path):
-    root = own_pie(lambda m: (m["s1"].pop("mask"), m["s2"].update(mask=[0, 1, 2]), m["s0"].pop("blended_word")))
+    root = own_pie(
+        lambda m: (m["s1"].pop("mask"), m["s2"].update(mask=[0, 1, 2]), m["s0"].pop("blended_word"))
+    )
     code, _, err = cli("run", "-m", "identity", "-o", "good", "--sample", "s0,s3", "--data-root", root)
     assert code == 0, err
     assert "blended_word is missing and taken as empty" in err
