@@ -113,13 +113,14 @@ def _show_own(
 ) -> None:
     """Shows this package's warnings as one line, and none of other libraries'."""
     if Path(filename).is_relative_to(Path(__file__).parent):
-        print(f"warning: {message}", file=file or sys.stderr)
+        (file or sys.stderr).write(f"warning: {message}\n")
 
 
 def _output_fails() -> bool:
     """Whether it was standard output that failed: then it fails at the end of a line, too."""
     try:
-        print(flush=True)
+        sys.stdout.write("\n")
+        sys.stdout.flush()
     except OSError:
         return True
     return False

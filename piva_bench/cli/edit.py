@@ -82,9 +82,11 @@ def edit(
     target = output or Path(f"{picture.stem}-{method.rpartition(':')[2]}.png")
     _check_output(picture, target, animation)
     chosen = single.params_for(method, values.parse_params(param or []), model in (None, EMBEDDED_MODEL))
+    path = resolve_model(model or EMBEDDED_MODEL)
+    for line in values.check_prompts(source_prompt, target_prompt, path):
+        typer.echo(line, err=True)
     image = single.open_picture(picture)
     mask_image = single.open_picture(mask) if mask else None
-    path = resolve_model(model or EMBEDDED_MODEL)
     device = resolve_device(device)
 
     import torch

@@ -84,6 +84,7 @@ def score(
     imported = None
     if edits is not None:
         name = name or absolute(edits).name
+        values.check_text("--name", name)
         run = output_dir or Path("results/runs") / name
         imported = _take_in(edits, name, dataset, profile, run, data_root, strips)
     directory = values.run_directory(run)

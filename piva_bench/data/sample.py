@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +127,11 @@ class UnreadableSample(Sample):
             files=files,
             fault=fault,
         )
+
+    @classmethod
+    def instead_of(cls, sample: Sample, fault: str) -> UnreadableSample:
+        """The same task, which nothing can be made of."""
+        return cls(**{each.name: getattr(sample, each.name) for each in fields(Sample)}, fault=fault)
 
     def load_source(self) -> Image.Image:
         """Raises the `DataError`."""
