@@ -15,6 +15,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from piva_bench.diffusion import single_file
+from piva_bench.diffusion.kinds import check_kind
 from piva_bench.errors import ModelError
 
 NETWORKS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
@@ -28,6 +29,7 @@ def load_parts(path: Path, device: torch.device, dtype: torch.dtype) -> dict[str
     Raises:
         ModelError: one line that says what is missing, torn or unsuitable.
     """
+    check_kind(path)
     if path.is_file():
         folder = single_file.config_folder(path)
         with _without_progress_bars():

@@ -196,10 +196,12 @@ def model_fingerprint(path: Path) -> str:
     """Fingerprint of a diffusers folder, without loading it.
 
     Raises:
-        ModelError: the folder is not complete.
+        ModelError: the folder is not complete, or holds a model of another kind.
     """
     from piva_bench.diffusion.checkpoint import fingerprint
+    from piva_bench.diffusion.kinds import check_kind
 
+    check_kind(path)
     try:
         return fingerprint(path)
     except OSError as error:
