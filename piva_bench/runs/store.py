@@ -146,7 +146,7 @@ class Store:
             for name in record.files:
                 self._read_file(record, name)
         except DataError as error:
-            self._warn(f"{error}: computing it again")
+            self._warn(f"{error}: it counts as missing, and `piva-bench run` makes it again")
             return False
         return True
 
@@ -193,7 +193,7 @@ class Store:
         except FileNotFoundError:
             return None
         except (ValidationError, OSError):
-            self._warn(f"{path} is torn: scoring again")
+            self._warn(f"{path} is torn: it counts as missing, and `piva-bench score` makes it again")
             return None
 
     # Writing ----------------------------------------------------------------------------------------------

@@ -137,7 +137,6 @@ def test_links_in_a_circle_and_pipes_are_one_line(cli, bench, picture, tmp_path)
         (("loop.png", *prompts), "loop.png"),
         (("pipe.png", *prompts), "is no plain file but a pipe or device"),
         ((picture, *prompts, "--mask", "pipe.png"), "is no plain file but a pipe or device"),
-        ((picture, *prompts, "-o", "loop.png"), "loop.png"),
     ):
         code, _, err = cli("edit", *arguments)
         assert code == EXIT_USER_ERROR
@@ -156,3 +155,59 @@ def test_names_that_are_no_text_in_this_encoding(cli, bench, tmp_path):
     assert cli("run", "-m", "identity", "-n", "1", "-o", "out", "--data-root", folder)[0] == 0
     assert cli("report", "out")[0] == 0
     assert cli("score", "--edits", folder, "-d", "folder", "--name", "\udcff")[0] == EXIT_USER_ERROR
+
+
+def test_a_full_disk_leaves_no_half_picture(cli, bench, picture, tmp_path, monkeypatch):
+    from PIL import Image as Pillow
+
+    real = Pillow.Image.save
+
+    def save(image, file, *arguments, **options):
+        if image.width > RESOLUTION:  # the pair, after the edit itself
+            file.write(b"half of it")
+            raise OSError(28, "No space left on device")
+        return real(image, file, *arguments, **options)
+
+    monkeypatch.setattr(Pillow.Image, "save", save)
+    code, _, err = cli(
+        "edit",
+        picture,
+        "a red cup",
+        "a blue cup",
+        "--model",
+        bench / "model",
+        "--param",
+        "steps=1",
+        "-o",
+        "x.jpg",
+    )
+    assert code == EXIT_USER_ERROR
+    assert err == "error: Cannot write x-compare.png: No space left on device.\n"
+    assert Image.open(tmp_path / "x.jpg").format == "JPEG"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["cup.png", "x.jpg"]
+
+
+def test_pictures_and_scores_that_are_gone_are_said_to_be(cli, tmp_path):
+    cli("run", "-m", "identity", "-n", "3", "-o", "out")
+    first, second, third = sorted((tmp_path / "out" / "images").iterdir())
+    first.write_bytes(b"")
+    second.unlink()
+    (tmp_path / "out" / "scores" / "pixels-v1" / f"{third.stem}.json").write_text("{")
+    for command in ("report", "score"):
+        code, _, err = cli(command, "out")
+        assert code == 0
+        for path, what in ((first, "is torn or was changed"), (second, "cannot be read")):
+            (line,) = [line for line in err.splitlines() if path.name in line]
+            assert line.startswith("warning: ")
+            assert what in line
+            assert "`piva-bench run` makes it again" in line
+        assert any(
+            third.stem in line and "`piva-bench score` makes it again" in line for line in err.splitlines()
+        )
+
+
+@pytest.mark.parametrize("value", ["true", "false", "yes"])
+def test_truth_is_no_number(cli, value):
+    code, _, err = cli("run", "-m", "dds", "--param", f"steps={value}", "-o", "out")
+    assert code == EXIT_USER_ERROR
+    assert "write a number, not true or false" in err
