@@ -206,6 +206,16 @@ def test_pictures_and_scores_that_are_gone_are_said_to_be(cli, tmp_path):
         )
 
 
+def test_byte_order_marks_in_options_and_cards(cli, own_pie, tmp_path):
+    root = own_pie(lambda mapping: None)
+    for path in (root / "mapping_file.json", root / "dataset.yaml"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    (tmp_path / "options.yaml").write_bytes(b"\xef\xbb\xbfmethod: identity\nlimit: 1\n")
+    code, _, err = cli("run", "--config", "options.yaml", "-o", "out", "--data-root", root)
+    assert code == 0, err
+    assert len(records(tmp_path / "out")) == 1
+
+
 @pytest.mark.parametrize("value", ["true", "false", "yes"])
 def test_truth_is_no_number(cli, value):
     code, _, err = cli("run", "-m", "dds", "--param", f"steps={value}", "-o", "out")

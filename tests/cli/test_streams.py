@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from piva_bench.cli.app import EXIT_USER_ERROR
@@ -83,6 +85,28 @@ def test_a_finished_run_keeps_its_table(bench, tmp_path, encoding):
         f"warning: {tmp_path / 'out' / 'records' / 'torn.json'} is torn or no record: ignored"
     ]
     assert b"UserWarning" not in again.stderr
+
+
+def test_loading_a_model_in_parts_draws_nothing(bench, tmp_path):
+    """The libraries draw bars for shards, and log what they think of a folder."""
+    from diffusers import UNet2DConditionModel
+
+    shutil.copytree(bench / "model", tmp_path / "model")
+    unet = tmp_path / "model" / "unet"
+    network = UNet2DConditionModel.from_pretrained(unet)
+    (unet / "diffusion_pytorch_model.safetensors").unlink()
+    network.save_pretrained(unet, max_shard_size="200KB")
+    assert len(list(unet.glob("*.safetensors"))) > 1
+    (unet / "config.json").write_text(
+        (unet / "config.json").read_text().replace("{", '{"nobody_knows_this": 1,', 1)
+    )
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
+    done = piva_bench(
+        bench, "edit", "red.png", "a red cup", "a blue cup", "--model", "model", "--param", "steps=1",
+        cwd=tmp_path, capture_output=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"red-piva.png" in done.stdout
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")  # noqa: PTH110

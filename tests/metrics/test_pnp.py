@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -177,6 +178,10 @@ def test_the_fingerprint_names_the_libraries_that_decide_numbers(protocol, monke
         return pnp.PnpV1(protocol._dino, protocol._clip, protocol._lpips).fingerprint
 
     assert fingerprint() == protocol.fingerprint
+    tokenizer = protocol._clip.tokenizer
+    protocol._clip.tokenizer = SimpleNamespace(get_vocab=lambda: {"a": 1})
+    assert fingerprint() != protocol.fingerprint
+    protocol._clip.tokenizer = tokenizer
     real = pnp.versions
     monkeypatch.setattr(pnp, "versions", lambda *names: [*real(*names)[:-1], "torchmetrics 1.4.0"])
     assert fingerprint() != protocol.fingerprint

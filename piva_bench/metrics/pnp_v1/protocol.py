@@ -103,12 +103,13 @@ class PnpV1:
         codec = f"libjpeg {features.version('libjpeg_turbo') or features.version('jpg')}"
         libraries = (*versions("torchmetrics", "pillow"), codec)
         models = (self._dino, self._clip.model, self._lpips.model)
-        digest = fingerprint(DEFINITIONS, *libraries, *architectures, *models)
+        words = str(sorted(self._clip.tokenizer.get_vocab().items()))
+        digest = fingerprint(DEFINITIONS, *libraries, *architectures, words, *models)
         self._fingerprint = digest if architectures == OFFICIAL else UNOFFICIAL + digest
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits over weights, definitions and libraries that change scores, after "other-" where a
+        """16 hexadecimal digits over weights, words, definitions and libraries of weight, after "other-" where a
         model is not the official architecture.
         """
         return self._fingerprint
