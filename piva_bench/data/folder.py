@@ -168,14 +168,13 @@ def _name(row: Any) -> str:
 def _unique(samples: list[Sample]) -> list[Sample]:
     """Each id once: several rows of one id make one sample that says so."""
     counts = Counter(sample.id for sample in samples)
-    first = {sample.id: sample for sample in reversed(samples)}
     return [
         sample
         if counts[name] == 1
         else UnreadableSample.of(
             name, f"sample {short(name)}: {counts[name]} rows have this id: give each its own", sample.files
         )
-        for name, sample in sorted(first.items(), key=lambda item: samples.index(item[1]))
+        for name, sample in {sample.id: sample for sample in samples}.items()
     ]
 
 

@@ -129,6 +129,7 @@ def read_pie(root: Path) -> PieDataset:
             sample = parse_entry(key, entry, mapping_path.parent, card, files, made_up.append)
         except DataError as error:
             sample = UnreadableSample.of(key, str(error), files, _edit_type_or(entry, "unknown"))
+            made_up = []
         samples.append(sample)
         for what in made_up:
             made_up_for[what].append(key)

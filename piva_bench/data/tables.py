@@ -13,6 +13,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,9 @@ def _csv_rows(content: str, fields: Collection[str], required: Collection[str]) 
         content = content.replace(first, "", 1)
         first = next((line for line in lines[lines.index(first) + 1 :] if line.strip()), "")
     separator = next((s for s in SEPARATORS if set(required) <= set(_columns(first, s))), SEPARATORS[0])
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
+    reader = csv.reader(
+        io.StringIO(content, newline=""), delimiter=separator, skipinitialspace=True, strict=True
+    )
     named = False
     columns: list[str] = []
     number = 0
@@ -94,19 +97,19 @@ def _csv_rows(content: str, fields: Collection[str], required: Collection[str]) 
         number += 1
         if blank:
             continue
-        row: dict[str | None, Any] = {name: cell for name, cell in zip(columns, cells, strict=False) if name}
-        unnamed = [cell for name, cell in zip(columns, cells, strict=False) if not name] + cells[
-            len(columns) :
-        ]
-        if any(cell.strip() for cell in unnamed):
-            row[None] = unnamed
+        row: dict[str | None, Any] = {}
+        for name, cell in zip_longest(columns[: len(cells)], cells, fillvalue=""):
+            if name:
+                row[name] = cell
+            elif cell.strip():
+                row.setdefault(None, []).append(cell)
         yield number, row
 
 
 def _columns(line: str, separator: str) -> list[str]:
     """The names in a head, as they are known here."""
     try:
-        cells = next(csv.reader([line], delimiter=separator), [])
+        cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
     except csv.Error:
         return []
     return ["_".join(cell.lower().replace("-", " ").replace("_", " ").split()) for cell in cells]

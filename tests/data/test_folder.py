@@ -127,6 +127,7 @@ HEAD = "image,source_prompt,target_prompt\n"
         "Image, Source Prompt ,TARGET-PROMPT\na.png, a cat , a dog\n",
         HEAD.replace("\n", ",,\n") + "a.png,a cat,a dog,,\n",
         HEAD + "a.png,a cat,a dog,\n",
+        HEAD.replace(",", ", ") + 'a.png, "a cat", "a dog"\n',
         (HEAD + "a.png,a cat,a dog\n").replace("\n", "\r"),
         '"image","source_prompt","target_prompt"\r\n"a.png","a cat","a dog"\r\n',
     ],
