@@ -109,7 +109,7 @@ class Benchmark:
         side = model.unet.config.sample_size
         for count in (1, ROWS_OF_DDS, ROWS_OF_DDS * len(self.tasks)):
             noisy = torch.randn(count, model.latent_channels, side, side, device=model.device)
-            t, embeds = torch.full((count,), 500), model.encode_prompts(["a red cup"] * count)
+            t, embeds = torch.full((count,), 500), model.condition(["a red cup"] * count)
             call = (noisy, t.to(model.device), embeds)
             with torch.inference_mode():
                 seconds = [

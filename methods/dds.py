@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from piva_bench.distillation.rule import DistillationMethod, DistillationParams, Query, Step
+from piva_bench.distillation.method import DistillationMethod
+from piva_bench.distillation.params import DistillationParams
 from piva_bench.method import MethodCard
+from piva_bench.session.query import Query
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from piva_bench.session.step import Step
 
 
 class DDSParams(DistillationParams):
@@ -28,14 +32,18 @@ class DDS(DistillationMethod):
     )
     Params: ClassVar[type[DistillationParams]] = DDSParams
 
-    def queries(self, step: Step) -> dict[str, Query]:
+    def gradient(self, step: Step) -> Tensor:
+        """The difference of the branches."""
+        return self.delta(step, step.predict(self.branches(step)))
+
+    def branches(self, step: Step) -> dict[str, Query]:
         """A guided prediction for each branch."""
         guidance = self.params.guidance_scale
         return {
-            "target": Query(step.noisy, "target", guidance),
-            "source": Query(step.noisy_source, "source", guidance),
+            "target": Query(step.edit, "target", guidance),
+            "source": Query(step.source, "source", guidance),
         }
 
-    def gradient(self, step: Step, eps: dict[str, Tensor]) -> Tensor:
-        """The difference of the branches."""
-        return self.weight(step) * (eps["target"] - eps["source"])
+    def delta(self, step: Step, eps: dict[str, Tensor]) -> Tensor:
+        """The weighted difference of the branches' predictions."""
+        return self.weight(step.edit) * (eps["target"] - eps["source"])

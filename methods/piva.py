@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import model_validator
 
 from methods.dds import DDS, DDSParams
-from piva_bench.distillation.rule import AdapterParams, AdapterSpec, DistillationParams, Query, Step
+from piva_bench.distillation.params import AdapterParams, AdapterSpec, DistillationParams
 from piva_bench.method import MethodCard
 from piva_bench.params import MethodParams, parameter
+from piva_bench.session.query import Query
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from piva_bench.session.step import Step
 
 
 class PreservationParams(DDSParams):
@@ -111,26 +114,23 @@ class Piva(Preserving, DDS):
             AdapterSpec("phi", data="edit", prompt=self.params.edit_score_prompt),
         )
 
-    def queries(self, step: Step) -> dict[str, Query]:
-        """DDS's two guided predictions, and both adapters on the noisy edit."""
-        queries = super().queries(step)
-        if self.params.preservation_weight > 0:
-            draw = step if self.params.shared_noise else step.draw("regulariser")
-            guidance = self.params.adapter_guidance_scale
-            phi_prompt = self.params.edit_score_prompt
-            queries["source_score"] = Query(draw.noisy, "source", guidance, "psi", draw.t)
-            queries["edit_score"] = Query(draw.noisy, phi_prompt, guidance, "phi", draw.t)
-        return queries
-
-    def gradient(self, step: Step, eps: dict[str, Tensor]) -> Tensor:
+    def gradient(self, step: Step) -> Tensor:
         """DDS and the regulariser, summed or mixed."""
-        delta = super().gradient(step, eps)
-        weight = self.params.preservation_weight
-        if weight == 0:
-            return delta
-        draw = step if self.params.shared_noise else step.draw("regulariser")
-        regulariser = self.weight(draw) * (eps["source_score"] - eps["edit_score"])
+        p = self.params
+        if p.preservation_weight == 0:
+            return super().gradient(step)
+        draw = step if p.shared_noise else step.draw("regulariser")
+        guidance = p.adapter_guidance_scale
+        eps = step.predict(
+            self.branches(step)
+            | {
+                "source_score": Query(draw.edit, "source", guidance, adapter="psi"),
+                "edit_score": Query(draw.edit, p.edit_score_prompt, guidance, adapter="phi"),
+            }
+        )
+        delta = self.delta(step, eps)
+        regulariser = self.weight(draw.edit) * (eps["source_score"] - eps["edit_score"])
         step.scalars["regulariser"] = regulariser.square().mean(dim=(1, 2, 3)).sqrt()
-        if self.params.combination == "mix":
-            delta = (1 - weight) * delta
-        return delta + weight * regulariser
+        if p.combination == "mix":
+            delta = (1 - p.preservation_weight) * delta
+        return delta + p.preservation_weight * regulariser

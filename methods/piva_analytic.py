@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from methods.dds import DDS
 from methods.piva import PreservationParams, Preserving
-from piva_bench.distillation.rule import DistillationParams, Step
+from piva_bench.distillation.params import DistillationParams
 from piva_bench.method import MethodCard
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from piva_bench.session.step import Step
 
 
 class PivaAnalyticParams(PreservationParams):
@@ -36,12 +38,13 @@ class PivaAnalytic(Preserving, DDS):
     Params: ClassVar[type[DistillationParams]] = PivaAnalyticParams
     params: PivaAnalyticParams
 
-    def gradient(self, step: Step, eps: dict[str, Tensor]) -> Tensor:
+    def gradient(self, step: Step) -> Tensor:
         """DDS and the pull to the source."""
-        delta = super().gradient(step, eps)
+        delta = super().gradient(step)
         if self.params.preservation_weight == 0:
             return delta
-        pull = step.alpha / step.sigma * (step.latents - step.source_latents)
-        regulariser = self.weight(step) * pull
+        noisy = step.edit
+        pull = noisy.alpha / noisy.sigma * (step.latents - step.source_latents)
+        regulariser = self.weight(noisy) * pull
         step.scalars["regulariser"] = regulariser.square().mean(dim=(1, 2, 3)).sqrt()
         return delta + self.params.preservation_weight * regulariser

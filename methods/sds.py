@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from piva_bench.distillation.rule import DistillationMethod, DistillationParams, Query, Step
+from piva_bench.distillation.method import DistillationMethod
+from piva_bench.distillation.params import DistillationParams
 from piva_bench.method import MethodCard
+from piva_bench.session.query import Query
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from piva_bench.session.step import Step
 
 
 class SDSParams(DistillationParams):
@@ -29,10 +33,7 @@ class SDS(DistillationMethod):
     Params = SDSParams
     params: SDSParams
 
-    def queries(self, step: Step) -> dict[str, Query]:
-        """One guided prediction."""
-        return {"target": Query(step.noisy, "target", guidance=self.params.guidance_scale)}
-
-    def gradient(self, step: Step, eps: dict[str, Tensor]) -> Tensor:
+    def gradient(self, step: Step) -> Tensor:
         """Prediction minus the noise that is there."""
-        return self.weight(step) * (eps["target"] - step.noise)
+        eps = step.predict({"target": Query(step.edit, "target", self.params.guidance_scale)})
+        return self.weight(step.edit) * (eps["target"] - step.edit.noise)

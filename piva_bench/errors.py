@@ -34,3 +34,7 @@ class DataError(UserError):
 
 class ModelError(UserError):
     """A model folder that is missing, incomplete or unsuitable."""
+
+
+class MethodError(UserError):
+    """A method that does not keep to its contract. It would fail alike on every sample, so the run stops."""

@@ -24,8 +24,26 @@ if TYPE_CHECKING:
     from piva_bench.scene.params import FieldEditParams
     from piva_bench.scene.views import PosedViews
 
-OnStep = Callable[[int, Mapping[str, float]], None]
-"""Called after every step with its index and the batch means of the step's scalars."""
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a batch is; told after every step.
+
+    Attributes:
+        index: of the step, from 0.
+        steps: how many there will be; None where nobody knows.
+        scalars: batch means of the step's scalars, over the samples that are well.
+        latents: z [R, C, h, w] as it is now, where there is one: to look at, not to keep (it moves in place).
+    """
+
+    index: int
+    steps: int | None
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    latents: Tensor | None = None
+
+
+OnStep = Callable[[Progress], None]
+"""Called after every step."""
 
 
 class MethodCard(BaseModel):
@@ -59,6 +77,8 @@ class EditTask:
         source_prompt: caption of the picture.
         target_prompt: caption of the wanted picture.
         instruction: the edit as an order ("make the cup red"); may be empty.
+        blended_words: pairs of a source prompt's and a target prompt's word that the edit is about; may be empty.
+        edit_type: the dataset's word for the kind of edit.
         mask: bool [H, W], True where the edit belongs; only given to methods whose card says ``uses_mask``.
         reference: the true edited picture [3, H, W]; only given to methods of kind "reference".
     """
@@ -68,6 +88,8 @@ class EditTask:
     source_prompt: str
     target_prompt: str
     instruction: str = ""
+    blended_words: tuple[tuple[str, str], ...] = ()
+    edit_type: str = ""
     mask: Tensor | None = None
     reference: Tensor | None = None
 
@@ -117,7 +139,9 @@ class EditOutcome:
         unet_evaluations: UNet rows computed for this edit, those of adapter training included.
         seconds: the batch's wall time divided by its number of edits.
         trace: per step scalars of this edit, by name.
-        training_evaluations: how many of ``unet_evaluations`` were adapter training (forward and backward).
+        training_evaluations: how many of ``unet_evaluations`` were computed forward and backward: adapter training,
+            and gradients through the network.
+        snapshots: the edit after fewer steps, by their number: what a run of so many steps would have given.
     """
 
     sample_id: str
@@ -127,6 +151,7 @@ class EditOutcome:
     seconds: float = 0.0
     trace: dict[str, list[float]] = field(default_factory=dict)
     training_evaluations: int = 0
+    snapshots: Mapping[int, EditOutcome] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -160,11 +185,22 @@ class EditMethod(ABC):
         """
         return cls.card.name, params
 
+    @property
+    def steps(self) -> int | None:
+        """How many times ``on_step`` will be told; None where nobody knows."""
+        return None
+
     @abstractmethod
     def edit(
         self, batch: Sequence[EditTask], denoiser: Denoiser, seed: int, on_step: OnStep | None = None
     ) -> list[EditOutcome]:
         """Edits a batch of pictures of equal size; outcomes come in the order of the tasks.
+
+        Args:
+            batch: the edits.
+            denoiser: the model.
+            seed: of all random numbers.
+            on_step: told where the batch is.
 
         Raises:
             UserError: if the batch, the parameters and the model do not fit together. What goes wrong with

@@ -26,7 +26,7 @@ METHODS = '''
 import os, signal, time
 from pathlib import Path
 import torch
-from piva_bench.method import EditMethod, EditOutcome, MethodCard
+from piva_bench.method import EditMethod, EditOutcome, MethodCard, Progress
 from piva_bench.params import MethodParams, parameter
 
 
@@ -46,7 +46,7 @@ class Invert(EditMethod):
     def edit(self, batch, denoiser, seed, on_step=None):
         for step in range(self.params.steps):
             if on_step:
-                on_step(step, {"loss": 1.0 / (step + 1)})
+                on_step(Progress(step, self.params.steps, {"loss": 1.0 / (step + 1)}))
         return [
             EditOutcome(task.sample_id, -task.source * (1 - 0.01 * len(batch)), None, 7, trace={"loss": [1.0, 0.5]})
             for task in batch

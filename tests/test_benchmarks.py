@@ -17,9 +17,9 @@ def test_the_naive_loops_edit_as_the_engine_does(tiny_sd, monkeypatch):
     monkeypatch.setattr(torch, "randint", lambda *_, **__: t)
     (ours,) = Naive(denoiser, 1).dds([task])
     z = denoiser.encode_images(task.source[None])
-    noisy = denoiser.add_noise(z, noise, t)
+    noisy = denoiser.schedule.add_noise(z, noise, t)
     source, target = (
-        denoiser.predict_noise(noisy, t, denoiser.encode_prompts([prompt]))
+        denoiser.predict_noise(noisy, t, denoiser.condition([prompt]))
         for prompt in (task.source_prompt, task.target_prompt)
     )
     expected = denoiser.decode_latents(z - 0.1 * (2000 / 4096) * 7.5 * (target - source))[0]

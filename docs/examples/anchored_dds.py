@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from piva_bench.distillation.rule import DistillationMethod, DistillationParams, Query, Step
+from piva_bench.distillation.method import DistillationMethod
+from piva_bench.distillation.params import DistillationParams
 from piva_bench.method import MethodCard
 from piva_bench.params import parameter
+from piva_bench.session.query import Query
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from piva_bench.session.step import Step
 
 
 class AnchoredDDSParams(DistillationParams):
@@ -34,16 +38,16 @@ class AnchoredDDS(DistillationMethod):
     Params: ClassVar[type[DistillationParams]] = AnchoredDDSParams
     params: AnchoredDDSParams
 
-    def queries(self, step: Step) -> dict[str, Query]:
-        """The noise predictions this rule needs. The engine makes all of them, of all samples, in one call."""
-        guidance = self.params.guidance_scale
-        return {
-            "target": Query(step.noisy, "target", guidance),
-            "source": Query(step.noisy_source, "source", guidance),
-        }
-
-    def gradient(self, step: Step, eps: dict[str, Tensor]) -> Tensor:
+    def gradient(self, step: Step) -> Tensor:
         """What is taken from the latents, times the learning rate."""
+        guidance = self.params.guidance_scale
+        # All that is asked for at once is computed in one call of the network, for all samples of the batch.
+        eps = step.predict(
+            {
+                "target": Query(step.edit, "target", guidance),
+                "source": Query(step.source, "source", guidance),
+            }
+        )
         offset = step.latents - step.source_latents
         step.scalars["anchor"] = offset.square().mean(dim=(1, 2, 3))
-        return self.weight(step) * (eps["target"] - eps["source"]) + self.params.anchor_weight * offset
+        return self.weight(step.edit) * (eps["target"] - eps["source"]) + self.params.anchor_weight * offset

@@ -98,10 +98,11 @@ def edit(
 
     denoiser = Denoiser.from_pretrained(path, device=device, dtype=getattr(torch, dtype.value))
     start = time.monotonic()
-    with step_bars(("editing", getattr(chosen.params, "steps", None))) as (on_step,):
+    with step_bars(("editing", chosen.steps)) as (on_step,):
         result = single.edit_one(
             image, chosen, denoiser, source_prompt, target_prompt, seed=seed, size=size, mask=mask_image,
-            keep_frames=animation is not None, prepared=_say, on_step=on_step,
+            keep_frames=animation is not None, prepared=_say,
+            on_step=on_step and (lambda progress: on_step(progress.index, progress.scalars)),
         )  # fmt: skip
     written = _save(result, target, compare, animation)
     typer.echo(

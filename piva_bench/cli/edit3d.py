@@ -98,14 +98,16 @@ def edit3d(
     if opened.note:
         typer.echo(opened.note, err=True)
     assert isinstance(variant.scene, FieldEditParams)
+    chosen = variant.cls(variant.params)
     stages = (
         ("fitting the field", variant.scene.fit_steps),
-        ("editing", getattr(variant.params, "steps", None)),
+        ("editing", chosen.steps),
     )
     with step_bars(*stages) as (on_fit, on_step):
         result = single_scene.edit_scene(
-            opened, variant.cls(variant.params), variant.scene, denoiser, source_prompt, target_prompt, seed=seed,
-            background=colour, on_fit=on_fit, on_step=on_step,
+            opened, chosen, variant.scene, denoiser, source_prompt, target_prompt, seed=seed,
+            background=colour, on_fit=on_fit,
+            on_step=on_step and (lambda progress: on_step(progress.index, progress.scalars)),
             side_words=sources.STUDIO_SIDE_WORDS if embedded else sources.SIDE_WORDS,
         )  # fmt: skip
     written = result.save(target, colour)

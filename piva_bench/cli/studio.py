@@ -24,6 +24,9 @@ app = typer.Typer(
 
 Renders = Annotated[Path, typer.Option(help="Folder of the training pictures and checkpoints (large).")]
 RENDERS = Path("studio-renders")
+Validation = Annotated[
+    bool, typer.Option("--validation", help="The validation set instead of the one that is reported.")
+]
 
 
 class Model(StrEnum):
@@ -55,15 +58,23 @@ def pie(
     new_seed: Annotated[
         int | None, typer.Option(help="Draw other edit tasks from this seed: another dataset.")
     ] = None,
+    validation: Validation = False,
 ) -> None:
     """Photograph the embedded PIE-Bench again: sources, counterfactuals and masks of its planned scenes."""
-    from piva_bench.studio.build_pie import build, photograph_plan
+    from piva_bench.data.validation import PIE
+    from piva_bench.studio.build_pie import COUNTS, VALIDATION_COUNTS, build, photograph_plan
+    from piva_bench.studio.held_out import held_out_compositions
+    from piva_bench.studio.scene import composition_key, training_scenes
 
-    folder = out or data_root() / "pie"
+    folder = out or data_root() / (PIE if validation else "pie")
     if new_seed is None:
         photograph_plan(folder)
+    elif validation:
+        taken = held_out_compositions(without=PIE)
+        taken |= {composition_key(scene) for scene in training_scenes(0, 30_000, taken)}
+        build(folder, new_seed, shown=taken, counts=VALIDATION_COUNTS)
     else:
-        build(folder, new_seed)
+        build(folder, new_seed, counts=COUNTS)
 
 
 @app.command()
@@ -74,15 +85,17 @@ def objaverse(
     new_seed: Annotated[
         int | None, typer.Option(help="Choose sets and wording anew from this seed: another dataset.")
     ] = None,
+    validation: Validation = False,
 ) -> None:
     """Photograph the embedded 3D set again: fitting views, turntables and counterfactuals of its planned scenes."""
+    from piva_bench.data.validation import SCENES
     from piva_bench.studio.build_objaverse import build, photograph_plan
 
-    folder = out or data_root() / "objaverse" / "studio"
+    folder = out or data_root() / (SCENES if validation else "objaverse/studio")
     if new_seed is None:
         photograph_plan(folder)
     else:
-        build(folder, new_seed)
+        build(folder, new_seed, validation=validation)
 
 
 @app.command()
@@ -112,13 +125,10 @@ def render(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
     """Render the training pictures and their depth; a second call finishes what is missing."""
-    import json
-
+    from piva_bench.studio.held_out import held_out_compositions
     from piva_bench.studio.render_training import render_training
 
-    files = (data_root() / "pie" / "held_out.json", data_root() / "objaverse" / "studio" / "held_out.json")
-    held_out = {key for file in files for key in json.loads(file.read_text())}
-    render_training(renders, count, seed=seed, held_out=held_out, workers=workers)
+    render_training(renders, count, seed=seed, held_out=held_out_compositions(), workers=workers)
 
 
 @app.command()

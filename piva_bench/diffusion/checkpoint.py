@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +24,32 @@ FOLDERS = (*NETWORKS, "tokenizer", "scheduler")
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 
-def load_parts(path: Path, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """The arguments of ``Denoiser`` (without ``path``) from a folder or a single .safetensors file.
+def model_class(path: Path, known: Iterable[str]) -> str:
+    """The pipeline class of a model: what a folder's ``model_index.json`` says, Stable Diffusion where it has none.
+
+    Raises:
+        ModelError: a class that is not among ``known``.
+    """
+    try:
+        name = json.loads((path / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        # Folders of parts and single files; what else is wrong with them shows when the parts are read.
+        return "StableDiffusionPipeline"
+    if name not in known:
+        raise ModelError(f"{path} is a model of diffusers' {name}; known are {', '.join(known)}.")
+    return str(name)
+
+
+def load_parts(
+    path: Path, device: torch.device, dtype: torch.dtype, sees_source: bool = False
+) -> dict[str, Any]:
+    """The arguments of ``StableDiffusion`` (without ``path``) from a folder or a single .safetensors file.
+
+    Args:
+        path: of the model.
+        device: where it runs.
+        dtype: precision of its networks.
+        sees_source: whether the UNet takes the picture to edit beside the noisy latents.
 
     Raises:
         ModelError: one line that says what is missing, torn or unsuitable.
@@ -32,7 +57,7 @@ def load_parts(path: Path, device: torch.device, dtype: torch.dtype) -> dict[str
     check_kind(path)
     if path.is_file():
         folder = single_file.config_folder(path)
-        with _without_progress_bars():
+        with quiet():
             networks = single_file.load_networks(path, dtype)
         parts: dict[str, Any] = {name: network.to(device) for name, network in networks.items()}
     else:
@@ -42,7 +67,7 @@ def load_parts(path: Path, device: torch.device, dtype: torch.dtype) -> dict[str
     scheduler = _load_schedule(folder / "scheduler")
     parts["alphas_cumprod"] = scheduler.alphas_cumprod
     parts["prediction_type"] = scheduler.config.prediction_type
-    _check_fit(path, parts)
+    _check_fit(path, parts, 2 if sees_source else 1)
     return parts
 
 
@@ -54,7 +79,7 @@ def _load_networks(path: Path, device: torch.device, dtype: torch.dtype) -> dict
         raise ModelError(
             f"{path} is not a Stable Diffusion folder in diffusers' layout: it lacks {', '.join(missing)}."
         )
-    with _without_progress_bars():
+    with quiet():
         return {
             name: load_network(network, path / name, dtype).to(device) for name, network in NETWORKS.items()
         }
@@ -77,7 +102,10 @@ def fingerprint_files(files: Iterable[tuple[str, Path]]) -> str:
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:
-    for folder in sorted(FOLDERS):
+    folders = FOLDERS
+    if not (path / "unet").is_dir() and (path / "transformer").is_dir():
+        folders = tuple(folder.name for folder in path.iterdir() if folder.is_dir())
+    for folder in sorted(folders):
         for file in sorted((path / folder).iterdir()):
             if file.suffix in (".json", ".safetensors", ".txt"):
                 yield f"{folder}/{file.name}", file
@@ -96,7 +124,7 @@ def load_network(network: Any, folder: Path, dtype: torch.dtype) -> Any:
         )
     # Hub snapshots fetched in half precision only have files called *.fp16.safetensors.
     variant = "fp16" if all(".fp16" in name for name in weights) else None
-    model, info = _read(
+    model, info = read(
         folder,
         lambda: network.from_pretrained(
             folder, torch_dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True,
@@ -118,21 +146,21 @@ def _load_tokenizer(folder: Path) -> CLIPTokenizer:
         raise ModelError(
             f"{folder} holds neither tokenizer.json nor vocab.json; fetch or save the model again."
         )
-    return _read(folder, lambda: CLIPTokenizer.from_pretrained(folder, local_files_only=True))
+    return read(folder, lambda: CLIPTokenizer.from_pretrained(folder, local_files_only=True))
 
 
 def _load_schedule(folder: Path) -> DDPMScheduler:
     """The noise schedule, whichever of diffusers' samplers the folder names: they share its configuration."""
-    config = _read(folder, lambda: DDPMScheduler.load_config(folder, local_files_only=True))
+    config = read(folder, lambda: DDPMScheduler.load_config(folder, local_files_only=True))
     if "beta_schedule" not in config:
         raise ModelError(
             f"{folder} holds no diffusion schedule with betas (flow matching?); use a diffusion model."
         )
-    return _read(folder, lambda: DDPMScheduler.from_config(config))
+    return read(folder, lambda: DDPMScheduler.from_config(config))
 
 
 @contextmanager
-def _without_progress_bars() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The libraries draw one for every model they load, into the middle of our output."""
     libraries = [x for x in (transformers_logging, diffusers_logging) if x.is_progress_bar_enabled()]
     for library in libraries:
@@ -144,7 +172,7 @@ def _without_progress_bars() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def _read(folder: Path, load: Callable[[], Any]) -> Any:
+def read(folder: Path, load: Callable[[], Any]) -> Any:
     """Runs a library's loader; whatever it raises becomes one line that names the folder."""
     try:
         return load()
@@ -155,14 +183,14 @@ def _read(folder: Path, load: Callable[[], Any]) -> Any:
         raise ModelError(f"Cannot load {folder}: {cause}; fetch or save the model again.") from error
 
 
-def _check_fit(path: Path, parts: dict[str, Any]) -> None:
-    """Refuses models whose parts do not work together, before an edit does."""
+def _check_fit(path: Path, parts: dict[str, Any], pictures: int) -> None:
+    """Refuses models whose parts do not work together, before an edit does; the UNet takes so many latents."""
     unet, vae, text_encoder = parts["unet"], parts["vae"], parts["text_encoder"]
     if parts["prediction_type"] not in PREDICTION_TYPES:
         raise ModelError(
             f"{path} predicts '{parts['prediction_type']}'; known are {' and '.join(PREDICTION_TYPES)}."
         )
-    if unet.config.in_channels != vae.config.latent_channels:
+    if unet.config.in_channels != pictures * vae.config.latent_channels:
         raise ModelError(
             f"{path}: the UNet takes {unet.config.in_channels} channels, the autoencoder makes "
             f"{vae.config.latent_channels}; this is not a text-to-image model."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +19,7 @@ from piva_bench.diffusion.lora import AttentionLora, LoraRows
 from piva_bench.errors import ModelError
 
 if TYPE_CHECKING:
+    from piva_bench.diffusion.condition import Condition
     from piva_bench.diffusion.denoiser import Denoiser
 
 REPORT = "studio-report.json"
@@ -28,7 +31,7 @@ Residuals = tuple[tuple[Tensor, ...], Tensor]
 
 @dataclass(frozen=True)
 class ControlRows:
-    """Depth for consecutive rows of a batch, from row ``start``; the other rows are not controlled.
+    """Depth for consecutive rows of a batch, from row ``start``; the others are not controlled. A ``RowEffect``.
 
     Attributes:
         depth: [R, 1, H, W] distance along the optical axis in any unit, 0 where nothing is; H and W in pixels.
@@ -39,6 +42,26 @@ class ControlRows:
     depth: Tensor
     lora: LoraRows | None = None
     start: int = 0
+
+    @contextmanager
+    def on(
+        self, denoiser: Denoiser, noisy: Tensor, t: Tensor, condition: Condition
+    ) -> Iterator[Mapping[str, Any]]:
+        """See ``RowEffect.on``: what the ControlNet adds to the UNet; nothing to rows that are not controlled."""
+        stop = self.start + len(self.depth)
+        part = slice(self.start, stop)
+        control = denoiser.need_depth_control()
+        down, middle = control.residuals(noisy[part], t[part], condition.rows(part), self)
+
+        def all_rows(residual: Tensor) -> Tensor:
+            before = residual.new_zeros(self.start, *residual.shape[1:])
+            after = residual.new_zeros(len(noisy) - stop, *residual.shape[1:])
+            return torch.cat([before, residual, after]).to(denoiser.dtype)
+
+        yield {
+            "down_block_additional_residuals": tuple(all_rows(residual) for residual in down),
+            "mid_block_additional_residual": all_rows(middle),
+        }
 
 
 class DepthControl:
@@ -100,7 +123,7 @@ class DepthControl:
         Raises:
             ModelError: its shape, or the size it expects of a depth map, is not the model's.
         """
-        ours, theirs = self.net.config, denoiser.unet.config
+        ours, theirs = self.net.config, denoiser.network.config
         for name in ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim"):
             # Configurations hold tuples or lists, as they were made or read.
             mine, wanted = (list(v) if isinstance(v, tuple) else v for v in (ours[name], theirs[name]))
@@ -117,7 +140,7 @@ class DepthControl:
                 f"{denoiser.path} are {pixels} times as large; use the one that was trained for it."
             )
 
-    def residuals(self, noisy: Tensor, t: Tensor, embeds: Tensor, control: ControlRows) -> Residuals:
+    def residuals(self, noisy: Tensor, t: Tensor, condition: Condition, control: ControlRows) -> Residuals:
         """What to add to the UNet's features for the controlled rows, in the ControlNet's precision.
 
         Differentiable with respect to the adapters.
@@ -125,13 +148,13 @@ class DepthControl:
         Args:
             noisy: [R, C, h, w].
             t: [R] integers.
-            embeds: [R, L, D].
+            condition: R rows.
             control: their depth, and adapters.
         """
         dtype = self.net.dtype
         with self.lora.active(control.lora):
             down, middle = self.net(
-                noisy.to(dtype), t, encoder_hidden_states=embeds.to(dtype),
+                noisy.to(dtype), t, encoder_hidden_states=condition.text.to(dtype),
                 controlnet_cond=depth_picture(control.depth).to(dtype), return_dict=False,
             )  # fmt: skip
         return tuple(down), middle

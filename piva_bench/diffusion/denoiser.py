@@ -1,86 +1,108 @@
-"""A latent diffusion model as the engine needs it: encode, decode, predict noise for many rows."""
+"""A latent diffusion or flow model as methods need it: encode, decode, predict noise for many rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from piva_bench import heap
-from piva_bench.diffusion.checkpoint import fingerprint, load_parts
-from piva_bench.diffusion.controlnet import ControlRows, DepthControl
+from piva_bench.diffusion.autoencoder import Autoencoder, latents_dtype
+from piva_bench.diffusion.checkpoint import fingerprint, model_class
+from piva_bench.diffusion.condition import Condition
+from piva_bench.diffusion.effects import RowEffect
 from piva_bench.diffusion.kept import KeptRows
-from piva_bench.diffusion.lora import AttentionLora, LoraRows
+from piva_bench.diffusion.lora import AttentionLora
+from piva_bench.diffusion.schedule import Schedule
 from piva_bench.errors import ModelError
+
+if TYPE_CHECKING:
+    from piva_bench.diffusion.controlnet import DepthControl
 
 _PROMPTS_KEPT = 2048
 
 
-class Denoiser:
-    """A frozen Stable Diffusion model: UNet, autoencoder, text encoder and noise schedule.
+class Denoiser(ABC):
+    """A frozen model; ``from_pretrained`` finds the class for a folder.
 
-    Latents, noise and predictions are float32 whatever precision the networks run in. Nothing is stored for
-    gradients but through adapters: all own weights are frozen.
+    Latents, noise and predictions are float32 in whatever lower precision the networks run (float64 if they run in
+    that), and predictions are always those of the noise: v and velocity are converted. Nothing is stored for
+    gradients but where a query asks for them: all own weights are frozen.
 
     Args:
-        unet: diffusers' UNet2DConditionModel, of [N, C, h, w], timesteps [N] and embeddings [N, L, D].
-        vae: diffusers' AutoencoderKL.
-        text_encoder: transformers' CLIPTextModel.
-        tokenizer: its CLIPTokenizer.
-        alphas_cumprod: abar_t [T] of the schedule.
-        prediction_type: "epsilon" or "v_prediction".
+        network: what predicts: a UNet or a transformer of diffusers.
+        autoencoder: pictures to latents.
+        schedule: of the noise.
         path: the folder it came from; identifies it.
+        resolution: side of the pictures the model was trained on, in pixels.
 
     Attributes:
         kept: where results that several edits share are kept, if they are; for this model alone.
-        depth_control: the depth ControlNet beside the UNet, where one has been attached.
+        depth_control: the depth ControlNet beside the model, where one has been attached.
+        beside: further models by the name that queries call them (``Query.model``).
+        distilled_guidance: whether guidance is an input of the network, not a difference of two predictions.
+        sees_source: whether each prediction is also given the source picture (InstructPix2Pix).
+        section: entered by name around "model" (a prediction), "adapters" (their training) and "backward" (its second
+            half); does nothing until somebody who measures puts their own there.
     """
 
+    distilled_guidance: bool = False
+    sees_source: ClassVar[bool] = False
+
     def __init__(
-        self,
-        unet: Any,
-        vae: Any,
-        text_encoder: Any,
-        tokenizer: Any,
-        alphas_cumprod: Tensor,
-        prediction_type: str,
-        path: Path,
+        self, network: Any, autoencoder: Autoencoder, schedule: Schedule, path: Path, resolution: int
     ) -> None:
-        self.unet, self.vae, self.text_encoder, self.tokenizer = unet, vae, text_encoder, tokenizer
-        for network in (unet, vae, text_encoder):
-            network.eval().requires_grad_(False)
-        self.device: torch.device = unet.device
+        self.network, self.autoencoder = network, autoencoder
+        for net in (network, autoencoder.vae):
+            net.eval().requires_grad_(False)
+        self.device: torch.device = network.device
         if self.device.type == "cpu":
             heap.keep_freed_memory()
-        self.dtype: torch.dtype = unet.dtype
-        self.prediction_type, self.path = prediction_type, path
-        abar = alphas_cumprod.double()
-        self._alpha = abar.sqrt().float().to(self.device)
-        self._sigma = (1 - abar).sqrt().float().to(self.device)
-        self._factor = 2 ** (len(vae.config.block_out_channels) - 1)
-        self._embeddings: dict[str, Tensor] = {}
-        self.lora = AttentionLora(unet)
+        self.dtype: torch.dtype = network.dtype
+        self.schedule = schedule.to(self.device, latents_dtype(self.dtype))
+        self.path, self.resolution = path, resolution
+        self.lora = AttentionLora(network)
         self.kept: KeptRows | None = None
         self.depth_control: DepthControl | None = None
+        self.beside: dict[str, Denoiser] = {}
+        self.section: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext()
+        self._conditions: dict[str, Condition] = {}
 
-    @classmethod
+    @staticmethod
     def from_pretrained(
-        cls, path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+        path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ) -> Denoiser:
-        """Loads a Stable Diffusion folder in diffusers' layout, from disk, safetensors only.
+        """Loads a folder in diffusers' layout or a single file, from disk, safetensors only.
+
+        The class follows from ``model_index.json``: Stable Diffusion, InstructPix2Pix, SD3 or FLUX.
 
         Raises:
             ModelError: one line that says what is missing, torn or unsuitable.
         """
+        from piva_bench.diffusion import rectified_flow, stable_diffusion
+
         path = Path(path)
-        return cls(**load_parts(path, torch.device(device), dtype), path=path)
+        classes: dict[str, type[Denoiser]] = {
+            "StableDiffusionPipeline": stable_diffusion.StableDiffusion,
+            "StableDiffusionInstructPix2PixPipeline": stable_diffusion.InstructPix2Pix,
+            "StableDiffusion3Pipeline": rectified_flow.StableDiffusion3,
+            "FluxPipeline": rectified_flow.Flux,
+        }
+        return classes[model_class(path, classes)].load(path, torch.device(device), dtype)
+
+    @classmethod
+    @abstractmethod
+    def load(cls, path: Path, device: torch.device, dtype: torch.dtype) -> Denoiser:
+        """Loads a folder that is known to be of this class; see ``from_pretrained``."""
 
     def tune(self, *, compile: bool = False, channels_last: bool = False) -> None:
-        """Makes the UNet faster where the machine rewards it; the last digits of its predictions may change.
+        """Makes the network faster where the machine rewards it; the last digits of its predictions may change.
 
         Args:
             compile: compile its transformer blocks, which are alike and so are compiled once for each shape of
@@ -88,9 +110,9 @@ class Denoiser:
             channels_last: lay pictures out with their channels innermost, as a GPU's convolutions like them.
         """
         if channels_last:
-            self.unet.to(memory_format=torch.channels_last)
+            self.network.to(memory_format=torch.channels_last)
         if compile:
-            self.unet.compile_repeated_blocks()
+            self.network.compile_repeated_blocks()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -98,45 +120,42 @@ class Denoiser:
         return fingerprint(self.path)
 
     @property
-    def resolution(self) -> int:
-        """Side of the pictures the model was trained on, in pixels."""
-        return int(self.unet.config.sample_size) * self._factor
-
-    @property
     def latent_channels(self) -> int:
         """Channels of the latents."""
-        return int(self.unet.config.in_channels)
+        return self.autoencoder.channels
 
     @property
-    def num_train_timesteps(self) -> int:
-        """Length T of the schedule; timesteps are 0 to T - 1."""
-        return len(self._alpha)
+    def latent_factor(self) -> int:
+        """Pixels per latent along an edge."""
+        return self.autoencoder.factor
 
-    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Text embeddings [N, L, D] (L = the tokenizer's length, longer prompts are cut), kept for reuse.
+    def condition(self, prompts: Sequence[str], image: Tensor | None = None) -> Condition:
+        """The conditions of N rows; texts are kept for reuse.
 
-        Each prompt is encoded alone, so an embedding does not depend on the others.
+        Each prompt is encoded alone, so its embedding does not depend on the others. Prompts longer than the
+        tokenizer's length are cut.
+
+        Args:
+            prompts: one a row.
+            image: latents [N, C, h, w] of the picture to edit, for models that see it; None shows them none.
         """
         for prompt in prompts:
-            if prompt not in self._embeddings:
-                if len(self._embeddings) >= _PROMPTS_KEPT:
-                    self._embeddings.pop(next(iter(self._embeddings)))
-                self._embeddings[prompt] = self._encode_prompt(prompt)
-        return torch.stack([self._embeddings[prompt] for prompt in prompts])
+            if prompt not in self._conditions:
+                if len(self._conditions) >= _PROMPTS_KEPT:
+                    self._conditions.pop(next(iter(self._conditions)))
+                self._conditions[prompt] = self._encode_prompt(prompt)
+        return Condition.cat([self._conditions[prompt] for prompt in prompts])
 
     # Not inference tensors, even if the caller is in that mode: adapters on keys and values need them for
     # gradients.
     @torch.inference_mode(False)
     @torch.no_grad()
-    def _encode_prompt(self, prompt: str) -> Tensor:
-        config = self.text_encoder.config
-        # Some tokenizers are saved without their length.
-        length = min(self.tokenizer.model_max_length, config.max_position_embeddings)
-        tokens = self.tokenizer(
-            prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        ).to(self.device)
-        mask = tokens.attention_mask if getattr(config, "use_attention_mask", False) else None
-        return self.text_encoder(tokens.input_ids, attention_mask=mask)[0][0]
+    def _encode_prompt(self, prompt: str) -> Condition:
+        return self.encode_text(prompt)
+
+    @abstractmethod
+    def encode_text(self, prompt: str) -> Condition:
+        """The condition (N = 1) of one prompt."""
 
     def attach_depth_control(self, control: DepthControl) -> None:
         """Makes a depth ControlNet the one that adapters and rows with depth use.
@@ -159,92 +178,35 @@ class Denoiser:
             )
         return self.depth_control
 
-    @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
-        """Scaled posterior means [N, C, h, w] of pictures [N, 3, H, W] in [-1, 1].
-
-        One picture at a time: memory stays low, and a latent does not depend on the rest of the batch.
-
-        Raises:
-            ModelError: if the pictures are not RGB or their sides do not suit the networks.
-        """
-        self._check_pictures(images)
-        images = images.to(self.device, self.dtype)
-        latents = [self.vae.encode(image).latent_dist.mode().float() for image in images.split(1)]
-        return torch.cat(latents) * self.vae.config.scaling_factor
+        """See ``Autoencoder.encode_images``."""
+        return self.autoencoder.encode_images(images)
 
     def encode(self, pictures: Tensor) -> Tensor:
-        """The same of pictures that are being optimised: all in one pass, with gradients back to them.
+        """See ``Autoencoder.encode``."""
+        return self.autoencoder.encode(pictures)
 
-        Raises:
-            ModelError: see ``encode_images``.
-        """
-        self._check_pictures(pictures)
-        latents = self.vae.encode(pictures.to(self.device, self.dtype)).latent_dist.mode()
-        return latents.float() * self.vae.config.scaling_factor
-
-    def _check_pictures(self, images: Tensor) -> None:
-        suits = images.ndim == 4 and images.shape[1] == 3
-        if not suits or images.shape[2] % self._factor or images.shape[3] % self._factor:
-            raise ModelError(
-                f"The model {self.path.name} takes RGB pictures whose sides are multiples of {self._factor}, "
-                f"not {'x'.join(map(str, images.shape[1:]))}; it was trained at {self.resolution}."
-            )
-
-    @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """Pictures [N, 3, H, W], clamped to [-1, 1] (NaN stays), of latents [N, C, h, w]; one at a time."""
-        latents = (latents / self.vae.config.scaling_factor).to(self.device, self.dtype)
-        return torch.cat([self.vae.decode(z).sample.float() for z in latents.split(1)]).clamp(-1, 1)
-
-    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """a_t = sqrt(abar_t) and s_t = sqrt(1 - abar_t), each [N, 1, 1, 1], of timesteps [N]."""
-        return self._alpha[t].view(-1, 1, 1, 1), self._sigma[t].view(-1, 1, 1, 1)
-
-    def add_noise(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """x_t = a_t z + s_t eps."""
-        alpha, sigma = self.alpha_sigma(t)
-        return alpha * latents + sigma * noise
+        """See ``Autoencoder.decode``."""
+        return self.autoencoder.decode(latents)
 
     def predict_noise(
-        self,
-        noisy: Tensor,
-        t: Tensor,
-        embeds: Tensor,
-        lora: LoraRows | None = None,
-        control: ControlRows | None = None,
+        self, noisy: Tensor, t: Tensor, condition: Condition, effects: Sequence[RowEffect] = ()
     ) -> Tensor:
-        """Noise predictions [N, C, h, w] in one forward pass; v is converted by eps = a_t v + s_t x_t.
+        """Noise predictions [N, C, h, w] in one forward pass.
 
         Args:
             noisy: [N, C, h, w].
             t: [N] integers.
-            embeds: [N, L, D].
-            lora: adapters of some of the rows.
-            control: depth of some of the rows, and adapters of theirs on the depth ControlNet.
+            condition: N rows.
+            effects: what else is true of some of the rows in this call: adapters, depth, touches.
         """
-        residuals = {} if control is None else self._residuals(noisy, t, embeds, control)
-        with self.lora.active(lora):
-            output = self.unet(
-                noisy.to(self.dtype), t, encoder_hidden_states=embeds.to(self.dtype), **residuals
-            ).sample.float()
-        if self.prediction_type == "epsilon":
-            return output
-        alpha, sigma = self.alpha_sigma(t)
-        return alpha * output + sigma * noisy
+        with self.section("model"), ExitStack() as stack:
+            extra: dict[str, Any] = {}
+            for effect in effects:
+                extra |= stack.enter_context(effect.on(self, noisy, t, condition))
+            return self._forward(noisy, t, condition, extra)
 
-    def _residuals(self, noisy: Tensor, t: Tensor, embeds: Tensor, control: ControlRows) -> dict[str, Any]:
-        """What the ControlNet adds to the UNet, as its arguments; nothing to rows that are not controlled."""
-        stop = control.start + len(control.depth)
-        part = slice(control.start, stop)
-        down, middle = self.need_depth_control().residuals(noisy[part], t[part], embeds[part], control)
-
-        def all_rows(residual: Tensor) -> Tensor:
-            before = residual.new_zeros(control.start, *residual.shape[1:])
-            after = residual.new_zeros(len(noisy) - stop, *residual.shape[1:])
-            return torch.cat([before, residual, after]).to(self.dtype)
-
-        return {
-            "down_block_additional_residuals": tuple(all_rows(residual) for residual in down),
-            "mid_block_additional_residual": all_rows(middle),
-        }
+    @abstractmethod
+    def _forward(self, noisy: Tensor, t: Tensor, condition: Condition, extra: Mapping[str, Any]) -> Tensor:
+        """The network's prediction of the noise, in the latents' precision; ``extra`` are arguments of effects."""

@@ -8,13 +8,17 @@ attention projections of a UNet while it runs, or to those of a ControlNet and w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from piva_bench.diffusion.condition import Condition
+    from piva_bench.diffusion.denoiser import Denoiser
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """Projections that get an adapter: q, k, v and out of every self and cross attention, as in VSD."""
@@ -24,7 +28,7 @@ CONTROL_TARGETS = ("controlnet_down_blocks.", "controlnet_mid_block")
 
 @dataclass(frozen=True)
 class LoraRows:
-    """Adapters for consecutive rows of a batch, from row ``start``; the other rows get no delta.
+    """Adapters for consecutive rows of a batch, from row ``start``; the other rows get no delta. A ``RowEffect``.
 
     Attributes:
         factors: for each layer A [R, rank, in] and B [R, out, rank].
@@ -35,6 +39,14 @@ class LoraRows:
     factors: tuple[tuple[Tensor, Tensor], ...]
     start: int
     repeat: int = 1
+
+    @contextmanager
+    def on(
+        self, denoiser: Denoiser, noisy: Tensor, t: Tensor, condition: Condition
+    ) -> Iterator[Mapping[str, Any]]:
+        """See ``RowEffect.on``."""
+        with denoiser.lora.active(self):
+            yield {}
 
 
 class AttentionLora:

@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.stable_diffusion import StableDiffusion
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 SHAPES: dict[str, dict[str, dict[str, Any]]] = {
@@ -30,7 +30,9 @@ SHAPES: dict[str, dict[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def random_denoiser(shape: str, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Denoiser:
+def random_denoiser(
+    shape: str, device: torch.device | str, dtype: torch.dtype = torch.float32
+) -> StableDiffusion:
     """A denoiser of a shape in ``SHAPES`` with random weights, made in memory; it makes no pictures worth seeing."""
     config = SHAPES[shape]
     tokenizer = _byte_tokenizer()
@@ -48,7 +50,7 @@ def random_denoiser(shape: str, device: torch.device | str, dtype: torch.dtype =
             )
         )
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    return Denoiser(
+    return StableDiffusion(
         unet.to(device, dtype), vae.to(device, dtype), text.to(device, dtype), tokenizer,
         alphas_cumprod=(1 - betas).cumprod(0), prediction_type="epsilon", path=Path(f"random {shape}"),
     )  # fmt: skip

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from piva_bench.diffusion.condition import Condition
 from piva_bench.diffusion.controlnet import ControlRows
 from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.effects import RowEffect
 from piva_bench.diffusion.kept import digest, row_digests
-from piva_bench.diffusion.lora import LoraRows
-from piva_bench.distillation.noise import BatchNoise
-from piva_bench.distillation.parameterization import Parameterization, Rows
-from piva_bench.distillation.rule import AdapterParams, AdapterSpec
+from piva_bench.distillation.parameterization import Parameterization
+from piva_bench.distillation.params import AdapterParams, AdapterSpec
 from piva_bench.distillation.source_training import SourceTraining
+from piva_bench.session.noise import BatchNoise
+from piva_bench.session.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,14 @@ class Lesson:
         noisy: noisy latents [R, C, h, w].
         noise: the noise in them, which is to be predicted.
         t: timesteps [R].
-        embeds: text embeddings [R, L, D].
+        condition: R rows.
         depth: [R, 1, H, W] of the rows, for adapters of a depth ControlNet.
     """
 
     noisy: Tensor
     noise: Tensor
     t: Tensor
-    embeds: Tensor
+    condition: Condition
     depth: Tensor | None = None
 
 
@@ -117,7 +119,7 @@ class AdapterTrainer:
 
     def active(
         self, names: Sequence[str], depth: Tensor | None = None, start: int = 0
-    ) -> tuple[LoraRows | None, ControlRows | None]:
+    ) -> Sequence[RowEffect]:
         """These adapters, each for all samples, for the batch rows from ``start`` on; as the denoiser takes them.
 
         Args:
@@ -127,13 +129,11 @@ class AdapterTrainer:
         """
         return self._active(self._stacked(names), depth, start)
 
-    def _active(
-        self, weights: Tensor, depth: Tensor | None, start: int
-    ) -> tuple[LoraRows | None, ControlRows | None]:
+    def _active(self, weights: Tensor, depth: Tensor | None, start: int) -> Sequence[RowEffect]:
         if self.params.adapter == "lora":
-            return self.lora.rows(weights, start, self.views), None
+            return (self.lora.rows(weights, start, self.views),)
         assert depth is not None, "the engine checks that there is depth"
-        return None, ControlRows(depth, self.lora.rows(weights, 0, self.views), start)
+        return (ControlRows(depth, self.lora.rows(weights, 0, self.views), start),)
 
     def shares(self, spec: AdapterSpec) -> bool:
         """Whether this adapter's training is shared with other edits; it then trains in a pass of its own."""
@@ -165,28 +165,33 @@ class AdapterTrainer:
     def lesson(self, index: int, rows: Rows, spec: AdapterSpec, purpose: str) -> Lesson:
         """What an adapter learns from in an ordinary training step; see ``train``."""
         latents, draws, what = rows.data[spec.data], rows.draws, f"adapter/{spec.name}/{purpose}"
-        t = draws.timesteps(index, 0, self.denoiser.num_train_timesteps - 1, f"{what}/t")
+        schedule = self.denoiser.schedule
+        t = draws.timesteps(index, range(len(schedule)), f"{what}/t")
         noise = draws.noise(index, f"{what}/noise", latents.shape[1:])
         dropped = draws.uniform(index, f"{what}/dropout") < self.params.prompt_dropout
-        embeds = torch.where(dropped.view(-1, 1, 1), rows.embeds["null"], rows.embeds[spec.prompt])
-        return Lesson(self.denoiser.add_noise(latents, noise, t), noise, t, embeds, rows.depth[spec.data])
+        condition = rows.condition("null").where(dropped, rows.condition(spec.prompt))
+        return Lesson(schedule.add_noise(latents, noise, t), noise, t, condition, rows.depth[spec.data])
 
     def forward(self, specs: Sequence[AdapterSpec], lessons: Sequence[Lesson]) -> TrainingPass:
         """Predicts every lesson's noise with its adapter, all in one pass; ``learn`` takes the step."""
         weights = self._stacked([spec.name for spec in specs]).detach().requires_grad_()
-        noisy, noise, t, embeds = (
-            torch.cat([getattr(lesson, name) for lesson in lessons])
-            for name in ("noisy", "noise", "t", "embeds")
+        noisy, noise, t = (
+            torch.cat([getattr(lesson, name) for lesson in lessons]) for name in ("noisy", "noise", "t")
         )
+        condition = Condition.cat([lesson.condition for lesson in lessons])
         depths = [lesson.depth for lesson in lessons if lesson.depth is not None]
-        with torch.enable_grad():
+        with self.denoiser.section("adapters"), torch.enable_grad():
             active = self._active(weights, torch.cat(depths) if depths else None, 0)
-            prediction = self.denoiser.predict_noise(noisy, t, embeds, *active)
+            prediction = self.denoiser.predict_noise(noisy, t, condition, active)
         self.evaluations += len(specs) * self.views
         return TrainingPass(specs, weights, noise, prediction)
 
     def learn(self, done: TrainingPass) -> Tensor:
         """A step of AdamW for every adapter of a pass; losses [len(specs), B]."""
+        with self.denoiser.section("adapters"), self.denoiser.section("backward"):
+            return self._learn(done)
+
+    def _learn(self, done: TrainingPass) -> Tensor:
         with torch.enable_grad():
             errors = (done.prediction - done.noise).square()
             # The sum, divided afterwards, gives each sample's mean loss with gradients large enough for float16.
@@ -219,8 +224,8 @@ class AdapterTrainer:
 
     def _source_keys(self, rows: Rows, spec: AdapterSpec) -> list[bytes]:
         """For each sample, all that the adapter's weights depend on besides the steps it has taken."""
-        given = (rows.data["source"], rows.embeds[spec.prompt], rows.embeds["null"])
-        digests = [row_digests(tensor) for tensor in given]
+        prompts = [rows.condition(prompt).digests() for prompt in (spec.prompt, "null")]
+        digests = [row_digests(rows.data["source"]), *prompts]
         params = self.params.model_dump(include={"lora_rank", "lora_learning_rate", "prompt_dropout"})
         shared = repr((spec.name, self.draws.seed, sorted(params.items()))).encode()
         names = [name.encode("utf-8", "surrogatepass") for name in self.draws.sample_ids]

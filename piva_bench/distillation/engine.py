@@ -1,14 +1,13 @@
 """The loop that runs a rule on a batch of edits.
 
-The order of a step: noise the edit, compute all scores in one UNet call, move the edit, train the adapters. With
+The order of a step: noise the edit, ask the rule for its gradient, move the edit, train the adapters. With
 ``fused_training`` an adapter whose score was computed where it would be trained learns from that very pass.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,12 +15,14 @@ from torch import Tensor
 
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.distillation.adapters import AdapterTrainer, Lesson, TrainingPass
-from piva_bench.distillation.latents import LatentImages
-from piva_bench.distillation.parameterization import Observation, Parameterization, Rows
-from piva_bench.distillation.rule import AdapterParams, AdapterSpec, DistillationMethod, Draw, Query, Step
-from piva_bench.distillation.scores import Scorer
-from piva_bench.errors import UserError
-from piva_bench.method import EditOutcome, EditTask, OnStep
+from piva_bench.distillation.parameterization import Parameterization
+from piva_bench.distillation.params import AdapterParams, AdapterSpec, Rule
+from piva_bench.errors import MethodError, UserError
+from piva_bench.method import OnStep, Progress
+from piva_bench.session.predictor import Predictor
+from piva_bench.session.query import Query
+from piva_bench.session.rows import Observation, Rows
+from piva_bench.session.step import Draw, Step
 
 Fused = tuple[AdapterSpec, Draw]
 """An adapter, and the draw at which its score is what it learns from."""
@@ -30,40 +31,44 @@ DIVERGED = 1e3
 """Latents have unit scale; an edit with a latent beyond this has left every picture behind."""
 
 
-def distill(
-    rule: DistillationMethod,
-    batch: Sequence[EditTask],
-    denoiser: Denoiser,
-    seed: int,
-    on_step: OnStep | None = None,
-) -> list[EditOutcome]:
-    """Edits a batch of pictures by a rule; see ``EditMethod.edit``.
+@dataclass(frozen=True)
+class Standing:
+    """Where a batch of edits stands after some steps: which samples failed, and what it has cost.
 
-    Samples do not influence each other: noise is drawn per sample, and a sample whose gradient or latents
-    stop being finite is held still and reported failed while the others go on.
+    Attributes:
+        failed_at: [B] the step at which a sample failed, -1 for those that are well.
+        evaluations: rows computed so far, per sample.
+        differentiated: how many of them were computed forward and backward.
+        trace: of every step so far, scalars [B] by name.
     """
-    if not batch:
-        return []
-    _check_sizes(batch)
-    start = time.perf_counter()
-    # Adapters are trained here, which a caller's inference mode would forbid.
-    with torch.inference_mode(False), torch.no_grad():
-        source = denoiser.encode_images(torch.stack([task.source for task in batch]))
-        edit = LatentImages(batch, source, rule.params)
-        run = Distillation(rule, edit, denoiser, seed)
-        run.run(on_step)
-        images = denoiser.decode_latents(edit.latents).cpu()
-    seconds = (time.perf_counter() - start) / len(batch)
-    return [
-        EditOutcome(
-            task.sample_id,
-            None if (reason := run.reason(row) or _not_finite(image)) else image,
-            reason,
-            seconds=seconds,
-            **run.account(row),
-        )
-        for row, (task, image) in enumerate(zip(batch, images, strict=True))
-    ]
+
+    failed_at: Tensor
+    evaluations: int
+    differentiated: int
+    trace: list[dict[str, Tensor]]
+
+    def reason(self, row: int) -> str | None:
+        """Why a sample failed, or None if it did not."""
+        at = int(self.failed_at[row])
+        if at < 0:
+            return None
+        return f"diverged at step {at}: the latents or their gradient are too large or not finite"
+
+    def accounts(self) -> list[dict[str, Any]]:
+        """For each sample what it cost and how it went, as fields of its outcome."""
+        steps = [{name: values.tolist() for name, values in scalars.items()} for scalars in self.trace]
+        accounts = []
+        for row, at in enumerate(self.failed_at.tolist()):
+            # What came after a failure means nothing.
+            own = steps[:at] if at >= 0 else steps
+            accounts.append(
+                {
+                    "unet_evaluations": self.evaluations,
+                    "training_evaluations": self.differentiated,
+                    "trace": {name: [scalars[name][row] for scalars in own] for name in steps[0]},
+                }
+            )
+        return accounts
 
 
 class Distillation:
@@ -84,33 +89,48 @@ class Distillation:
         UserError: the rule's parameters do not fit the model or what is edited.
     """
 
-    def __init__(
-        self, rule: DistillationMethod, edit: Parameterization, denoiser: Denoiser, seed: int
-    ) -> None:
+    def __init__(self, rule: Rule, edit: Parameterization, denoiser: Denoiser, seed: int) -> None:
         _check(rule, denoiser)
         self.rule, self.edit, self.denoiser, self.seed = rule, edit, denoiser, seed
         self.adapters = None
         if rule.adapters:
-            assert isinstance(rule.params, AdapterParams), "a rule with adapters needs AdapterParams"
+            if not isinstance(rule.params, AdapterParams):
+                raise MethodError("A rule with adapters needs parameters that are AdapterParams, too.")
             self.adapters = AdapterTrainer(rule.adapters, rule.params, denoiser, edit, seed)
         self._online = [spec for spec in rule.adapters if spec.online]
         self._repeats = self.adapters.params.aux_steps if self.adapters and self._online else 0
-        self.scorer = Scorer(denoiser, self.adapters)
+        self.predictor = Predictor(denoiser, self.adapters)
         self.alive = torch.ones(len(edit.sample_ids), dtype=torch.bool, device=denoiser.device)
         self.failed_at = torch.full((len(edit.sample_ids),), -1, device=denoiser.device)
         self.trace: list[dict[str, Tensor]] = []
-        self.evaluations = 0
         self._rows: Rows | None = None
 
-    def run(self, on_step: OnStep | None = None) -> None:
-        """All steps, or as many as it takes for every sample to diverge."""
+    def run(
+        self,
+        on_step: OnStep | None = None,
+        snapshots: Sequence[int] = (),
+        take: Callable[[int], None] = lambda steps: None,
+    ) -> None:
+        """All steps, or as many as it takes for every sample to diverge.
+
+        Args:
+            on_step: told of every step.
+            snapshots: numbers of steps.
+            take: called with each of them when so many steps are done, or no more will be.
+        """
         self.warm_up()
-        for index in range(self.rule.params.steps):
+        left, steps = sorted(set(snapshots)), self.rule.params.steps
+        for index in range(steps):
             scalars = self.step(index)
+            while left and left[0] == index + 1:
+                take(left.pop(0))
             if not self.alive.any():
                 break
             if on_step is not None:
-                on_step(index, self.means(scalars))
+                shown = self._rows.seen.latents if self._rows is not None else None
+                on_step(Progress(index, steps, self.means(scalars), shown))
+        for number in left:
+            take(number)
 
     def warm_up(self) -> None:
         """Trains the adapters that ask for it before the edit begins."""
@@ -121,12 +141,24 @@ class Distillation:
     def step(self, index: int) -> dict[str, Tensor]:
         """One step of the edit and of its adapters; returns the step's scalars [B]."""
         rows = self._look(index)
-        with torch.inference_mode():
+        # Inference mode, unless gradients through the network are wanted: it is faster, and forbids them.
+        differentiates = self.rule.differentiates
+        with torch.inference_mode(not differentiates), torch.set_grad_enabled(differentiates):
             scalars, done = self._move(index, rows)
         if losses := self._train_online(index, rows, done):
             scalars["adapter_loss"] = torch.cat(losses).mean(dim=0)
         self.trace.append(scalars)
         return scalars
+
+    def standing(self) -> Standing:
+        """Where the edits stand now."""
+        views, trained = self.edit.views, self.adapters.evaluations if self.adapters else 0
+        return Standing(
+            self.failed_at.clone(),
+            self.predictor.evaluations * views + trained,
+            self.predictor.differentiated * views + trained,
+            list(self.trace),
+        )
 
     def _look(self, index: int) -> Rows:
         """The step's rows; the same ones as long as the parameterization shows the same."""
@@ -146,49 +178,36 @@ class Distillation:
     def _move(self, index: int, rows: Rows) -> tuple[dict[str, Tensor], TrainingPass | None]:
         """Moves the edit; the step's scalars, and the pass that adapters can learn from."""
         latents, source = rows.seen.latents, rows.seen.source_latents
-        drawn: dict[str, Draw] = {}
+        done: list[TrainingPass] = []
 
-        def draw(purpose: str) -> Draw:
-            if purpose not in drawn:
-                drawn[purpose] = self._draw(index, rows, purpose)
-            return drawn[purpose]
+        def learn(queries: Mapping[str, Query]) -> dict[str, Tensor]:
+            fused = {} if done else self._fused(queries, step)
+            if not fused:
+                return {}
+            done.append(self._forward(index, rows, fused.values()))
+            return {name: done[0].predictions()[spec.name] for name, (spec, _) in fused.items()}
 
-        step = Step(**vars(draw("edit")), index=index, latents=latents, source_latents=source, draw=draw)
-        queries = self.rule.queries(step)
-        fused = self._fused(queries, step, list(drawn.values()))
-        plain = {name: query for name, query in queries.items() if name not in fused}
-        eps, computed = self.scorer(plain, step.t, rows, [one.noisy_source for one in drawn.values()])
-        done = self._forward(index, rows, fused.values()) if fused else None
-        if done is not None:
-            eps |= {name: done.predictions()[spec.name] for name, (spec, _) in fused.items()}
-        gradient = self.rule.gradient(step, eps)
-        self.evaluations += computed * self.edit.views
+        step = Step(rows, self.predictor, index, self.rule.timesteps(index), learn)
+        gradient = _checked(self.rule.gradient(step), step)
         self._keep(gradient.flatten(1).isfinite().all(dim=1), index)
         alive = self.alive.repeat_interleave(self.edit.views)
         # where, not a product: NaN times 0 is NaN.
         self.edit.step(torch.where(alive.view(-1, 1, 1, 1), gradient, 0))
         self._keep(latents.flatten(1).abs().amax(dim=1) < DIVERGED, index)
         scalars = {"loss": _rms(gradient), "distance": _rms(latents - source), **step.scalars}
-        return {name: self._by_sample(values).mean(dim=1) for name, values in scalars.items()}, done
+        by_sample = {name: self._by_sample(values).mean(dim=1) for name, values in scalars.items()}
+        return by_sample, done[0] if done else None
 
-    def _draw(self, index: int, rows: Rows, purpose: str) -> Draw:
-        params, latents, source = self.rule.params, rows.seen.latents, rows.seen.source_latents
-        t = rows.draws.timesteps(index, params.t_min, params.t_max, f"{purpose}/t")
-        noise = rows.draws.noise(index, f"{purpose}/noise", latents.shape[1:])
-        alpha, sigma = self.denoiser.alpha_sigma(t)
-        noisy, noisy_source = alpha * latents + sigma * noise, alpha * source + sigma * noise
-        return Draw(noise, t, alpha, sigma, noisy, noisy_source)
-
-    def _fused(self, queries: dict[str, Query], step: Step, draws: Iterable[Draw]) -> dict[str, Fused]:
+    def _fused(self, queries: Mapping[str, Query], step: Step) -> dict[str, Fused]:
         """By query name, those that ask an adapter just what it could be trained on."""
         if self.adapters is None or not self.adapters.params.fused_training or not self._repeats:
             return {}
+        draws = {draw.edit.key: draw for draw in step.draws.values()}
         found: dict[str, Fused] = {}
         for spec in (spec for spec in self._online if spec.data == "edit"):
             for name, query in queries.items():
-                t = step.t if query.t is None else query.t
                 asked = query.adapter == spec.name and query.prompt == spec.prompt
-                draw = next((one for one in draws if one.noisy is query.noisy and one.t is t), None)
+                draw = draws.get(query.noisy.key)
                 if asked and query.guidance in (None, 1) and draw is not None:
                     found[name] = (spec, draw)
                     break  # an adapter learns once a step
@@ -201,10 +220,10 @@ class Distillation:
         with torch.inference_mode(False), torch.no_grad():
             lessons = {
                 spec.name: Lesson(
-                    draw.noisy.clone(),
-                    draw.noise.clone(),
-                    draw.t.clone(),
-                    rows.embeds[spec.prompt],
+                    draw.edit.latents.clone(),
+                    draw.edit.noise.clone(),
+                    draw.edit.t.clone(),
+                    rows.condition(spec.prompt),
                     rows.seen.depth,
                 )
                 for spec, draw in fused
@@ -247,49 +266,32 @@ class Distillation:
         """Means over the samples that are alive."""
         return {name: float(values[self.alive].mean()) for name, values in scalars.items()}
 
-    def reason(self, row: int) -> str | None:
-        """Why a sample failed, or None if it did not."""
-        at = int(self.failed_at[row])
-        if at < 0:
-            return None
-        return f"diverged at step {at}: the latents or their gradient are too large or not finite"
-
-    def account(self, row: int) -> dict[str, Any]:
-        """What a sample cost and how it went, as fields of its outcome."""
-        trained, at = self.adapters.evaluations if self.adapters else 0, int(self.failed_at[row])
-        return {
-            "unet_evaluations": self.evaluations + trained,
-            "training_evaluations": trained,
-            # What came after a failure means nothing.
-            "trace": {
-                name: [scalars[name][row] for scalars in self._steps[: at if at >= 0 else None]]
-                for name in self._steps[0]
-            },
-        }
-
-    @cached_property
-    def _steps(self) -> list[dict[str, list[float]]]:
-        """The trace on the CPU; to be read when all steps are done."""
-        return [{name: values.tolist() for name, values in scalars.items()} for scalars in self.trace]
-
-
-def _not_finite(image: Tensor) -> str | None:
-    return None if image.isfinite().all() else "the autoencoder's output is not finite"
-
 
 def _rms(values: Tensor) -> Tensor:
     """Root mean square of each row."""
     return values.square().mean(dim=(1, 2, 3)).sqrt()
 
 
-def _check_sizes(batch: Sequence[EditTask]) -> None:
-    shapes = {tuple(task.source.shape) for task in batch}
-    if len(shapes) > 1:
-        raise UserError(f"A batch holds pictures of one size, not of {sorted(shapes)}; group them by size.")
+def _checked(gradient: Tensor, step: Step) -> Tensor:
+    """A rule's gradient without its graph.
+
+    Raises:
+        MethodError: it, or a scalar of the step, has another shape than it must have.
+    """
+    shape = tuple(step.latents.shape)
+    if not isinstance(gradient, Tensor) or tuple(gradient.shape) != shape:
+        given = tuple(gradient.shape) if isinstance(gradient, Tensor) else type(gradient).__name__
+        raise MethodError(f"The rule's gradient is {given}, not a tensor like its latents, {shape}.")
+    for name, values in step.scalars.items():
+        if tuple(values.shape) != shape[:1]:
+            raise MethodError(
+                f"The rule's scalar '{name}' has the shape {tuple(values.shape)}, not one value a row, {shape[:1]}."
+            )
+    return gradient.detach()
 
 
-def _check(rule: DistillationMethod, denoiser: Denoiser) -> None:
-    last = denoiser.num_train_timesteps - 1
+def _check(rule: Rule, denoiser: Denoiser) -> None:
+    last = len(denoiser.schedule) - 1
     if rule.params.t_max > last:
         raise UserError(
             f"t_max={rule.params.t_max} is beyond the model's last timestep; set t_max to at most {last}."

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from piva_bench.diffusion.denoiser import Denoiser
-from piva_bench.distillation.engine import Distillation
-from piva_bench.distillation.rule import DistillationMethod
-from piva_bench.distillation.scenes import SceneViews, View
-from piva_bench.errors import UserError
-from piva_bench.method import OnStep, SceneOutcome, SceneTask
+from piva_bench.distillation.scenes import View
+from piva_bench.method import SceneTask
 from piva_bench.scene.field import Rendered, grow
 from piva_bench.scene.regularisers import (
     colour_variation,
@@ -97,43 +92,3 @@ class FieldEdit:
             if weight:
                 total = total + weight * term()
         return total
-
-
-def distill_scenes(
-    rule: DistillationMethod,
-    batch: Sequence[SceneTask],
-    denoiser: Denoiser,
-    seed: int,
-    on_step: OnStep | None = None,
-) -> list[SceneOutcome]:
-    """Edits a batch of radiance fields by a rule; see ``EditMethod.edit_scenes``."""
-    if not batch:
-        return []
-    if len({task.params for task in batch}) > 1 or len({task.size for task in batch}) > 1:
-        raise UserError("A batch holds scenes of one size, edited alike: group them.")
-    start = time.perf_counter()
-    with torch.inference_mode(False), torch.no_grad():
-        edits = [FieldEdit(task, denoiser.device) for task in batch]
-        run = Distillation(rule, SceneViews(edits, denoiser, batch[0].params.views, seed), denoiser, seed)
-        run.run(on_step)
-        reasons = [run.reason(row) or _not_finite(edit) for row, edit in enumerate(edits)]
-        shown = [
-            None if reason else edit.field.render_views(task.turntable)
-            for edit, reason, task in zip(edits, reasons, batch, strict=True)
-        ]
-    seconds = (time.perf_counter() - start) / len(batch)
-    return [
-        SceneOutcome(
-            task.sample_id,
-            reason=reasons[row],
-            seconds=seconds,
-            **run.account(row),
-            views=shown[row],
-            field=None if reasons[row] else edits[row].field.cpu(),
-        )
-        for row, task in enumerate(batch)
-    ]
-
-
-def _not_finite(edit: FieldEdit) -> str | None:
-    return None if edit.field.raw.isfinite().all() else "the field's values are not finite"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from piva_bench.distillation.parameterization import Observation
-from piva_bench.distillation.rule import DistillationParams
-from piva_bench.method import EditTask
+from piva_bench.distillation.params import DistillationParams
+from piva_bench.session.rows import Observation
 
 
 class LatentImages:
@@ -18,27 +15,22 @@ class LatentImages:
     Both optimisers are elementwise, so every sample moves as it would alone.
 
     Args:
-        batch: ids and prompts of the samples.
-        source: z_src [B, C, h, w], where the edits start.
+        seen: what there is to see; the edits start at its source.
         params: learning rate, gradient scale, optimiser.
+
+    Attributes:
+        latents: z [B, C, h, w].
     """
 
     views = 1
     still = True
 
-    def __init__(self, batch: Sequence[EditTask], source: Tensor, params: DistillationParams) -> None:
-        self.latents = source.clone()
+    def __init__(self, seen: Observation, params: DistillationParams) -> None:
+        self._seen, self.latents = seen, seen.latents
         self.scale = params.loss_scale
         optimizers = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
         self.optimizer = optimizers[params.optimizer]([self.latents], lr=params.learning_rate)
-        self.sample_ids = tuple(task.sample_id for task in batch)
-        self._seen = Observation(
-            self.latents,
-            source,
-            self.sample_ids,
-            tuple(task.source_prompt for task in batch),
-            tuple(task.target_prompt for task in batch),
-        )
+        self.sample_ids = seen.names
 
     def observe(self, index: int) -> Observation:
         """The latents; the same object at every step, because they move in place."""

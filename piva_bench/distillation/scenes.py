@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from piva_bench.diffusion.denoiser import Denoiser
-from piva_bench.distillation.parameterization import Observation, view_names
 from piva_bench.errors import UserError
+from piva_bench.session.rows import Observation, view_names
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.distillation.engine import Distillation
-from piva_bench.distillation.rule import DistillationMethod
+from piva_bench.distillation.method import DistillationMethod
 from piva_bench.distillation.scenes import SceneViews
 from piva_bench.errors import DataError, UserError
 from piva_bench.nerfstudio.edit import SceneEdit, squares
@@ -154,7 +154,7 @@ class EditTrainer(Trainer):
         """A step of the edit; its loss, and its scalars for nerfstudio's logs."""
         with one_line_errors(), torch.no_grad():
             scalars = self.distillation.step(step - self._start_step)
-            if reason := self.distillation.reason(0):
+            if reason := self.distillation.standing().reason(0):
                 raise UserError(
                     f"The edit {reason}. Try a smaller --pipeline.rate, other parameters, another seed."
                 )

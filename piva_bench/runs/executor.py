@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from piva_bench.errors import DataError, UserError
-from piva_bench.method import EditOutcome, SceneOutcome
+from piva_bench.method import EditOutcome, Progress, SceneOutcome
 from piva_bench.runs.batch_size import PeakMemory, out_of_memory
 from piva_bench.runs.pictures import to_pixels
 from piva_bench.runs.plan import Unit, Variant, make_batches
@@ -185,10 +185,9 @@ class Executor:
         return None, reason, full
 
     def _call(self, variant: Variant, tasks: list[Task], seed: int) -> list[EditOutcome]:
-        steps = getattr(variant.params, "steps", None)
-
-        def on_step(index: int, scalars: Mapping[str, float]) -> None:
-            self.watcher.step((index + 1) / steps if steps else 0.0, scalars)
+        def on_step(progress: Progress) -> None:
+            share = (progress.index + 1) / progress.steps if progress.steps else 0.0
+            self.watcher.step(share, progress.scalars)
 
         outcomes, seconds = timed_edit(variant, tasks, self.denoiser, seed, on_step)
         if [outcome.sample_id for outcome in outcomes] != [task.sample_id for task in tasks]:

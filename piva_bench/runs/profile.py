@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from piva_bench.diffusion.denoiser import Denoiser
-from piva_bench.distillation.adapters import AdapterTrainer
 from piva_bench.method import EditTask
 from piva_bench.runs.batch_size import PeakMemory
 from piva_bench.runs.plan import Variant
@@ -156,18 +154,18 @@ def step_flops(variant: Variant, denoiser: Denoiser) -> tuple[float, float]:
     tasks = random_tasks(denoiser, 1)
     marks: list[tuple[int, int]] = []
     backward = 0
-    learn = AdapterTrainer.learn
     with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
 
-        def counted(self: AdapterTrainer, *arguments: Any) -> Any:
+        @contextmanager
+        def section(name: str) -> Iterator[None]:
             nonlocal backward
             before = counter.get_total_flops()
-            result = learn(self, *arguments)
-            backward += counter.get_total_flops() - before
-            return result
+            yield
+            if name == "backward":
+                backward += counter.get_total_flops() - before
 
-        with _replaced(AdapterTrainer, "learn", counted):
-            _edit(variant, tasks, denoiser, 2, lambda *_: marks.append((counter.get_total_flops(), backward)))
+        with _observed(denoiser, section):
+            _edit(variant, tasks, denoiser, 2, lambda _: marks.append((counter.get_total_flops(), backward)))
     (all_before, back_before), (all_after, back_after) = marks
     total, back = all_after - all_before, back_after - back_before
     return float(total - back), float(back)
@@ -179,41 +177,31 @@ def _sections(denoiser: Denoiser) -> Iterator[dict[str, float]]:
     spent = {MODEL: 0.0, ADAPTERS: 0.0}
     busy = False
 
-    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **more: Any) -> Any:
-            nonlocal busy
-            if busy:  # the model inside adapters' training
-                return function(*arguments, **more)
-            busy, start = True, _now(denoiser.device)
-            try:
-                return function(*arguments, **more)
-            finally:
-                busy = False
-                spent[name] += _now(denoiser.device) - start
+    @contextmanager
+    def section(name: str) -> Iterator[None]:
+        nonlocal busy
+        if busy:  # the model inside adapters' training
+            yield
+            return
+        busy, start = True, _now(denoiser.device)
+        try:
+            yield
+        finally:
+            busy = False
+            spent[MODEL if name == "model" else ADAPTERS] += _now(denoiser.device) - start
 
-        return call
-
-    parts: list[tuple[Any, str, str]] = [(denoiser, "predict_noise", MODEL)]
-    parts += [(AdapterTrainer, method, ADAPTERS) for method in ("train", "forward", "learn")]
-    replaced = [
-        _replaced(owner, method, timed(name, getattr(owner, method))) for owner, method, name in parts
-    ]
-    with replaced[0], replaced[1], replaced[2], replaced[3]:
+    with _observed(denoiser, section):
         yield spent
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    own = name in vars(owner)
-    before = getattr(owner, name)
-    setattr(owner, name, value)
+def _observed(denoiser: Denoiser, section: Callable[[str], AbstractContextManager[None]]) -> Iterator[None]:
+    """Within the block the denoiser's sections are somebody's to measure."""
+    before, denoiser.section = denoiser.section, section
     try:
         yield
     finally:
-        if own:
-            setattr(owner, name, before)
-        else:
-            delattr(owner, name)
+        denoiser.section = before
 
 
 def _now(device: torch.device) -> float:

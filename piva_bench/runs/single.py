@@ -14,9 +14,8 @@ from torch import Tensor
 
 from piva_bench.data.files import refuse_pipes
 from piva_bench.data.pictures import Frame, fit, fit_mask
-from piva_bench.distillation.rule import DistillationMethod, Step
 from piva_bench.errors import DataError, UserError
-from piva_bench.method import EditMethod, EditOutcome, EditTask, MethodCard
+from piva_bench.method import EditMethod, EditOutcome, EditTask, MethodCard, OnStep, Progress
 from piva_bench.runs.pictures import to_pixels, to_tensor
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def edit_one(
     mask: Image.Image | None = None,
     keep_frames: bool = False,
     prepared: Callable[[Frame], None] = lambda frame: None,
-    on_step: Callable[[int, Mapping[str, float]], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> SingleEdit:
     """Edits one picture of any size and kind.
 
@@ -140,30 +139,41 @@ def edit_one(
         target_prompt=target_prompt,
         mask=None if mask is None or not method.card.uses_mask else torch.from_numpy(fit_mask(mask, frame)),
     )
-    kept = _record(method) if keep_frames else {}
-    (outcome,) = method.edit([task], denoiser, seed, on_step=on_step)
+    film = Film(method) if keep_frames else None
+
+    def watch(progress: Progress) -> None:
+        if film is not None:
+            film.see(progress)
+        if on_step is not None:
+            on_step(progress)
+
+    (outcome,) = method.edit([task], denoiser, seed, on_step=watch)
     if outcome.image is None:
         raise edit_failed(outcome)
-    frames = [frame.crop(_image(denoiser.decode_latents(latents)[0])) for latents in kept.values()]
+    frames = [
+        frame.crop(_image(denoiser.decode_latents(latents)[0])) for latents in (film.latents if film else ())
+    ]
     return SingleEdit(frame.crop(square), frame.crop(_image(outcome.image)), frames, frame, outcome.seconds)
 
 
-def _record(method: EditMethod) -> dict[int, Tensor]:
-    """Makes a rule keep its latents on the way; the dictionary fills as it goes."""
-    if not isinstance(method, DistillationMethod):
-        raise UserError(f"{method.card.name} has no optimisation to animate: leave --animation out.")
-    kept: dict[int, Tensor] = {}
-    every = max(method.params.steps // FRAMES, 1)
-    gradient = method.gradient
+class Film:
+    """Latents of one edit on its way, a few dozen of them, evenly spread.
 
-    def recording(step: Step, eps: dict[str, Tensor]) -> Tensor:
-        if step.index % every == 0 and step.index > 0:
-            kept[step.index] = step.latents[:1].clone()
-        return gradient(step, eps)
+    Raises:
+        UserError: the method does not say how many steps it takes.
+    """
 
-    # Only this object's: the engine sees the latents that the rule sees, and needs no hook of its own.
-    vars(method)["gradient"] = recording
-    return kept
+    def __init__(self, method: EditMethod) -> None:
+        if method.steps is None:
+            raise UserError(f"{method.card.name} has no optimisation to animate: leave --animation out.")
+        self._every = max(method.steps // FRAMES, 1)
+        self.latents: list[Tensor] = []
+
+    def see(self, progress: Progress) -> None:
+        """Keeps what a step leaves behind, except the last one's, which is the result."""
+        done = progress.index + 1
+        if progress.latents is not None and done % self._every == 0 and done != progress.steps:
+            self.latents.append(progress.latents[:1].clone())
 
 
 def _image(tensor: Tensor) -> Image.Image:

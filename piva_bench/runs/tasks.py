@@ -41,6 +41,8 @@ def make_task(sample: Sample, variant: Variant, resolution: int, device: torch.d
         source_prompt=sample.source_prompt,
         target_prompt=sample.target_prompt,
         instruction=sample.instruction,
+        blended_words=sample.blended_words,
+        edit_type=sample.edit_type,
         mask=None if mask is None else torch.from_numpy(mask.copy()),
         reference=None if reference is None else to_tensor(reference),
     )

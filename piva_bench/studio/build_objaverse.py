@@ -9,16 +9,25 @@ from typing import Any
 
 from piva_bench.data.dataset import DatasetCard
 from piva_bench.data.scene_manifest import SampleEntry
+from piva_bench.data.validation import SCENES
 from piva_bench.paths import data_root
+from piva_bench.studio.held_out import held_out_compositions
 from piva_bench.studio.photograph_scenes import SIZE, Shoot, photograph_scenes
-from piva_bench.studio.plan_objaverse import PlannedEdit, PlannedScene, held_out, plan_objaverse
+from piva_bench.studio.plan_objaverse import (
+    EDITS,
+    VALIDATION_EDITS,
+    PlannedEdit,
+    PlannedScene,
+    held_out,
+    plan_objaverse,
+)
 from piva_bench.studio.render import Renderer, place
 from piva_bench.studio.scene import Scene, composition_key, training_scenes
 
 PLAN, HELD_OUT = "plan.json", "held_out.json"
 
 
-def build(out: Path, seed: int, training_count: int = 30_000) -> None:
+def build(out: Path, seed: int, training_count: int = 30_000, validation: bool = False) -> None:
     """Make the dataset in the folder `out`: a new plan, then everything `photograph_plan` writes.
 
     Args:
@@ -26,10 +35,13 @@ def build(out: Path, seed: int, training_count: int = 30_000) -> None:
         seed: decides everything but objects and edits.
         training_count: so many pictures have been trained on, which avoid the embedded PIE-Bench's compositions;
             so do the scenes of this set, and those of the pictures.
+        validation: whether it is the validation set, of other objects; it shares no composition with the others.
     """
     pie = set(json.loads((data_root() / "pie" / HELD_OUT).read_text()))
-    trained = {composition_key(scene) for scene in training_scenes(0, training_count, pie)}
-    plan = plan_objaverse(seed, Renderer(SIZE), trained | pie)
+    taken = {composition_key(scene) for scene in training_scenes(0, training_count, pie)} | pie
+    if validation:
+        taken |= held_out_compositions(SCENES)
+    plan = plan_objaverse(seed, Renderer(SIZE), taken, VALIDATION_EDITS if validation else EDITS)
     out.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(asdict(scene)) for scene in plan]
     (out / PLAN).write_text("[\n" + ",\n".join(lines) + "\n]\n")
@@ -76,9 +88,10 @@ def photograph_plan(out: Path) -> None:
                 tags={"held_out": held_out(edit.target)},
                 words={head: value for head, value in theirs.items() if value != ours[head]},
             )
+    validation = out.name == SCENES
     card = DatasetCard(
-        name="objaverse-studio",
-        title="Studio objects from all sides",
+        name="objaverse-studio-val" if validation else "objaverse-studio",
+        title="Studio objects from all sides" + (": validation" if validation else ""),
         license="CC0-1.0",
         source="rendered by piva_bench.studio.build_objaverse from the CC0 models in datasets/studio/objects",
         description=(

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from piva_bench.data.dataset import DatasetCard
 from piva_bench.data.pie import CARD, EDIT_TYPES, read_pie
 from piva_bench.data.pie_write import PieEntry, write_card, write_pie
+from piva_bench.data.validation import PIE
 from piva_bench.studio import vocabulary as words
 from piva_bench.studio.edit_mask import edit_mask, fault
 from piva_bench.studio.edits import EditSpec, random_edit
@@ -24,6 +25,8 @@ from piva_bench.studio.scene import Scene, composition_key, held_out_pair, rando
 
 COUNTS = dict(zip(EDIT_TYPES.values(), (28, 16, 16, 16, 8, 8, 8, 8, 16, 16), strict=True))
 """A fifth of PIE-Bench's 140/80/80/80/40/40/40/40/80/80."""
+VALIDATION_COUNTS = dict(zip(EDIT_TYPES.values(), (12, 7, 7, 7, 3, 3, 4, 3, 7, 7), strict=True))
+"""Sixty in the same proportions, for the validation set."""
 PAIR_EVERY = 4
 """One sample in so many shows an object in a colour or material that no training picture ever shows it in."""
 NATURAL_EVERY = 3
@@ -130,7 +133,13 @@ def _base_scene(rng: random.Random, used: Counter[str], patience: int) -> Scene:
     return scene.replace(**plain)
 
 
-def build(out: Path, seed: int, resolution: int = 64, shown: Collection[str] = ()) -> None:
+def build(
+    out: Path,
+    seed: int,
+    resolution: int = 64,
+    shown: Collection[str] = (),
+    counts: Mapping[str, int] = COUNTS,
+) -> None:
     """Make the dataset in the folder `out`: a new plan, then everything `photograph_plan` writes.
 
     Models are trained on pictures that avoid the plan's compositions, so a new plan asks for new models;
@@ -141,9 +150,10 @@ def build(out: Path, seed: int, resolution: int = 64, shown: Collection[str] = (
         seed: decides everything.
         resolution: side of the pictures in pixels. Which edits count as fair is decided at this resolution.
         shown: composition keys of training pictures that exist already, which no sample may have.
+        counts: edit type -> number of samples.
     """
     out.mkdir(parents=True, exist_ok=True)
-    write_plan(out, plan_pie(seed, Renderer(resolution), shown=shown))
+    write_plan(out, plan_pie(seed, Renderer(resolution), counts, shown=shown))
     photograph_plan(out, resolution)
 
 
@@ -173,9 +183,10 @@ def photograph_plan(out: Path, resolution: int = 64) -> None:
     renderer = Renderer(resolution)
     counts = Counter(planned.spec.edit_type for planned in plan)
     write_pie(out, [photograph(planned, renderer, counts[planned.spec.edit_type]) for planned in plan])
+    validation = out.name == PIE
     card = DatasetCard(
-        name="pie-studio",
-        title="PIE-Bench studio",
+        name="pie-studio-val" if validation else "pie-studio",
+        title="PIE-Bench studio" + (": validation" if validation else ""),
         license="CC0-1.0",
         source="rendered by piva_bench.studio.build_pie from the CC0 models in datasets/studio/objects",
         description=(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,24 @@ EDITS: tuple[tuple[str, Words, tuple[tuple[str, Words], ...]], ...] = (
 )  # fmt: skip
 """Object, what sets the source apart from a plain one, and its edits: a name, and what changes."""
 
+VALIDATION_EDITS: tuple[tuple[str, Words, tuple[tuple[str, Words], ...]], ...] = (
+    ("motorbike", {"color": "black", "material": "marble"},
+     (("pink", {"color": "pink"}), ("forklift", {"object": "forklift"}))),
+    ("rocking_horse", {"color": "pink"}, (("party_hat", {"accessory": "party_hat"}), ("red", {"color": "red"}))),
+    ("fire_extinguisher", {"color": "blue", "accessory": "top_hat"},
+     (("no_hat", {"accessory": "none"}), ("black", {"color": "black"}))),
+    ("lamp", {"material": "wood"}, (("green", {"color": "green"}), ("marble", {"material": "marble"}))),
+    ("table", {"color": "purple", "print": "checks"},
+     (("no_checks", {"print": "none"}), ("pink", {"color": "pink"}))),
+    ("ball", {"color": "blue", "accessory": "top_hat"},
+     (("checks", {"print": "checks"}), ("cup", {"object": "cup"}))),
+    ("piano", {"color": "black", "material": "marble"},
+     (("pink", {"color": "pink"}), ("party_hat", {"accessory": "party_hat"}))),
+    ("ring", {"color": "green", "accessory": "party_hat"},
+     (("stripes", {"print": "stripes"}), ("yellow", {"color": "yellow"}))),
+)  # fmt: skip
+"""The same for the validation scenes: other objects, other edits."""
+
 _TYPES = {
     "object": "1_change_object",
     "print": "4_change_attribute_content",
@@ -73,20 +91,26 @@ class PlannedScene:
     edits: tuple[PlannedEdit, ...]
 
 
-def plan_objaverse(seed: int, renderer: Renderer, taken: Collection[str]) -> list[PlannedScene]:
+def plan_objaverse(
+    seed: int,
+    renderer: Renderer,
+    taken: Collection[str],
+    wanted: Sequence[tuple[str, Words, tuple[tuple[str, Words], ...]]] = EDITS,
+) -> list[PlannedScene]:
     """Choose floor and backdrop of every scene so that its edits are fair from all sides and nothing is known.
 
     Args:
         seed: decides sets and wording.
         renderer: photographs the candidates.
         taken: composition keys that no scene may have: those that models are trained on.
+        wanted: objects and their edits.
 
     Raises:
         ValueError: a scene for which no set will do; names it and what was wrong last.
     """
     used: Counter[tuple[str, str]] = Counter()
     plan = []
-    for name, own, edits in EDITS:
+    for name, own, edits in wanted:
         rng = random.Random(f"objaverse-{seed}-{name}")
         sets = [(floor, backdrop) for floor in words.FLOORS for backdrop in words.BACKDROPS]
         rng.shuffle(sets)

@@ -15,7 +15,7 @@ from diffusers import ControlNetModel
 from torch import Tensor, nn
 
 from piva_bench.diffusion.controlnet import DepthControl, depth_picture
-from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.stable_diffusion import StableDiffusion
 from piva_bench.studio.data_parallel import leave_the_rest_to_the_first
 from piva_bench.studio.ema import WithAverage
 from piva_bench.studio.model_card import REPORT, write_control_card
@@ -64,7 +64,7 @@ class Lessons:
         denoiser: the model that is to be controlled.
     """
 
-    def __init__(self, renders: Path, denoiser: Denoiser) -> None:
+    def __init__(self, renders: Path, denoiser: StableDiffusion) -> None:
         images, scenes = load_shards(renders)
         evaluation = held_out(images)
         self.trainable, self.kept = np.flatnonzero(~evaluation), np.flatnonzero(evaluation)
@@ -101,7 +101,7 @@ class Lessons:
         ]
         noise = torch.randn(clean.shape, generator=generator)
         t = draw_timesteps(generator, count)[torch.randperm(count, generator=generator)]
-        noisy, states = self.denoiser.add_noise(clean, noise, t), self._read(words)
+        noisy, states = self.denoiser.schedule.add_noise(clean, noise, t), self._read(words)
         added: dict[str, Any] = {}
         if control is not None:
             depth = self.depth[index if depth_of is None else torch.from_numpy(depth_of)].float()
@@ -114,7 +114,7 @@ class Lessons:
             )
             added = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
         predicted = self.denoiser.unet(noisy, t, encoder_hidden_states=states, **added, return_dict=False)[0]
-        weight = self.weights[index].float() * timestep_weights(self.denoiser.alpha_sigma(t)[0] ** 2)
+        weight = self.weights[index].float() * timestep_weights(self.denoiser.schedule.alpha_sigma(t)[0] ** 2)
         return weighted_loss(predicted, noise, weight)
 
     @torch.no_grad()
@@ -159,7 +159,7 @@ def train(
         DataError: no readable shards, or no depth beside them.
         ModelError: the checkpoint belongs to another model or seed, or training diverged.
     """
-    denoiser = Denoiser.from_pretrained(model_folder)
+    denoiser = StableDiffusion.load(model_folder, torch.device("cpu"), torch.float32)
     lessons = Lessons(renders, denoiser)
     torch.manual_seed(seed)
     net = control_for(denoiser.unet, lessons.depth.shape[-1] // lessons.latents.shape[-1])

@@ -60,11 +60,11 @@ def test_the_table_of_a_profile(cli, bench, tmp_path):
 
 def test_time_in_the_model_is_counted_once(denoiser):
     noisy, t = torch.zeros(1, 4, 8, 8), torch.tensor([3])
-    before = denoiser.predict_noise
+    before = denoiser.section
     with _sections(denoiser) as spent:
-        denoiser.predict_noise(noisy, t, denoiser.encode_prompts([""]))
+        denoiser.predict_noise(noisy, t, denoiser.condition([""]))
         assert spent[MODEL] > 0
-    assert denoiser.predict_noise == before
+    assert denoiser.section is before
     assert len(random_tasks(denoiser, 3)) == 3
     assert matrix_speed(torch.device("cpu"), torch.float32) > 1e8
 

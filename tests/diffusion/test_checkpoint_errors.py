@@ -102,7 +102,7 @@ def test_vocabulary_and_merges_serve_as_well_as_tokenizer_json(folder, denoiser)
     make_tokenizer(folder / "tokenizer")
     prompts = ["the thing", "A red cup, 3 boats!"]
     loaded = Denoiser.from_pretrained(folder)
-    torch.testing.assert_close(loaded.encode_prompts(prompts), denoiser.encode_prompts(prompts))
+    torch.testing.assert_close(loaded.condition(prompts).text, denoiser.condition(prompts).text)
 
 
 def test_a_prediction_type_we_do_not_convert(folder):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from piva_bench.diffusion import aliases
+from piva_bench.diffusion.condition import Condition
 from piva_bench.diffusion.controlnet import ControlRows, DepthControl, depth_picture
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.errors import ModelError
@@ -55,7 +56,7 @@ def depth():
 
 def predict(unet, control, inputs, rows):
     noisy, t, embeds = inputs
-    down, middle = control.residuals(noisy, t, embeds, rows)
+    down, middle = control.residuals(noisy, t, Condition(embeds), rows)
     return unet(
         noisy, t, encoder_hidden_states=embeds, down_block_additional_residuals=down,
         mid_block_additional_residual=middle,
@@ -144,7 +145,9 @@ def test_each_row_s_adapter_is_pefts_on_attention_and_on_the_convolutions_it_spe
     model = peft_model(ControlNetModel.from_pretrained(folder), control.lora, RANK, ["one"])
     noisy, t, embeds = inputs
     with torch.no_grad():
-        ours, middle = control.residuals(*inputs, ControlRows(depth, control.lora.rows(weights)))
+        ours, middle = control.residuals(
+            noisy, t, Condition(embeds), ControlRows(depth, control.lora.rows(weights))
+        )
         for row in range(4):
             copy_weights(model, control.lora, "one", weights[row])
             only = slice(row, row + 1)
@@ -199,7 +202,7 @@ def test_it_is_the_control_of_diffusers_own_pipeline(tiny_sd, folder, control, i
         theirs, middle = pipeline.controlnet(
             noisy, t, encoder_hidden_states=embeds, controlnet_cond=depth_picture(depth), return_dict=False
         )
-        ours, our_middle = control.residuals(noisy, t, embeds, ControlRows(depth))
+        ours, our_middle = control.residuals(noisy, t, Condition(embeds), ControlRows(depth))
     assert len(ours) == len(theirs)
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
     assert torch.equal(our_middle, middle)

@@ -16,7 +16,7 @@ def pipeline(tiny_sd):
 def test_describes_the_model(denoiser):
     assert denoiser.resolution == 32
     assert denoiser.latent_channels == 4
-    assert denoiser.num_train_timesteps == 1000
+    assert len(denoiser.schedule) == 1000
     assert denoiser.device == torch.device("cpu")
     assert denoiser.dtype == torch.float32
     networks = (denoiser.unet, denoiser.vae, denoiser.text_encoder)
@@ -26,21 +26,21 @@ def test_describes_the_model(denoiser):
 def test_prompts_are_encoded_as_diffusers_does(denoiser, pipeline):
     prompts = ["a red cup", "", "word " * 200]
     expected = pipeline.encode_prompt(prompts, "cpu", 1, do_classifier_free_guidance=False)[0]
-    torch.testing.assert_close(denoiser.encode_prompts(prompts), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(denoiser.condition(prompts).text, expected, atol=1e-5, rtol=0)
 
 
 def test_a_prompts_embedding_does_not_depend_on_the_others(denoiser, tiny_sd):
     fresh = Denoiser.from_pretrained(tiny_sd)
-    together = denoiser.encode_prompts(["a red cup", "a boat", "a red cup"])
-    assert torch.equal(fresh.encode_prompts(["a red cup"])[0], together[0])
+    together = denoiser.condition(["a red cup", "a boat", "a red cup"]).text
+    assert torch.equal(fresh.condition(["a red cup"]).text[0], together[0])
     assert torch.equal(together[0], together[2])
 
 
 def test_prompts_encoded_in_inference_mode_can_be_trained_on(tiny_sd):
     fresh = Denoiser.from_pretrained(tiny_sd)
     with torch.inference_mode():
-        fresh.encode_prompts(["a red cup"])
-    assert not fresh.encode_prompts(["a red cup"]).is_inference()
+        fresh.condition(["a red cup"])
+    assert not fresh.condition(["a red cup"]).text.is_inference()
 
 
 def test_images_become_scaled_posterior_means_and_back(denoiser, pipeline):
@@ -63,8 +63,10 @@ def test_noise_is_added_as_diffusers_does(denoiser, tiny_sd):
     scheduler = DDPMScheduler.from_pretrained(tiny_sd / "scheduler")
     latents, noise = torch.randn(2, 3, 4, 8, 8)
     t = torch.tensor([0, 500, 999])
-    torch.testing.assert_close(denoiser.add_noise(latents, noise, t), scheduler.add_noise(latents, noise, t))
-    alpha, sigma = denoiser.alpha_sigma(t)
+    torch.testing.assert_close(
+        denoiser.schedule.add_noise(latents, noise, t), scheduler.add_noise(latents, noise, t)
+    )
+    alpha, sigma = denoiser.schedule.alpha_sigma(t)
     torch.testing.assert_close(alpha**2 + sigma**2, torch.ones(3, 1, 1, 1))
 
 
@@ -78,7 +80,7 @@ def test_v_predictions_become_noise_predictions(tmp_path):
     # A network that knows the true v must give the true noise.
     denoiser.unet.forward = lambda *args, **kwargs: type("Output", (), {"sample": velocity})
     predicted = denoiser.predict_noise(
-        denoiser.add_noise(latents, noise, t), t, denoiser.encode_prompts([""] * 3)
+        denoiser.schedule.add_noise(latents, noise, t), t, denoiser.condition([""] * 3)
     )
     torch.testing.assert_close(predicted, noise, atol=1e-5, rtol=0)
 
@@ -89,9 +91,9 @@ def test_half_precision_networks_keep_float32_latents(tiny_sd):
     latents = half.encode_images(torch.zeros(1, 3, 32, 32))
     t = torch.tensor([300])
     noisy = torch.randn(1, 4, 8, 8)
-    predicted = half.predict_noise(noisy, t, half.encode_prompts(["a cup"]))
+    predicted = half.predict_noise(noisy, t, half.condition(["a cup"]))
     assert latents.dtype == predicted.dtype == half.decode_latents(latents).dtype == torch.float32
-    expected = full.predict_noise(noisy, t, full.encode_prompts(["a cup"]))
+    expected = full.predict_noise(noisy, t, full.condition(["a cup"]))
     assert (predicted - expected).abs().max() < 0.1
 
 

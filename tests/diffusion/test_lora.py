@@ -2,10 +2,16 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
+from piva_bench.diffusion.condition import Condition
 from piva_bench.diffusion.denoiser import Denoiser
 from tests.peft_reference import copy_weights, flat, parameters, peft_unet
 
 RANK = 3
+
+
+def predict(denoiser, inputs, *effects):
+    noisy, t, embeds = inputs
+    return denoiser.predict_noise(noisy, t, Condition(embeds), effects)
 
 
 @pytest.fixture
@@ -23,8 +29,8 @@ def random_weights(lora, rows):
 def test_new_adapters_change_nothing(denoiser, inputs):
     weights = denoiser.lora.initial(torch.rand(5, denoiser.lora.a_numel(RANK)))
     with torch.no_grad():
-        expected = denoiser.predict_noise(*inputs)
-        assert torch.equal(denoiser.predict_noise(*inputs, denoiser.lora.rows(weights)), expected)
+        expected = predict(denoiser, inputs)
+        assert torch.equal(predict(denoiser, inputs, denoiser.lora.rows(weights)), expected)
 
 
 def test_initial_weights_have_pefts_distribution(denoiser, tiny_sd):
@@ -49,9 +55,11 @@ def test_each_row_equals_pefts_adapter_alone(denoiser, tiny_sd, inputs, start, g
     weights = random_weights(denoiser.lora, count)
     model = peft_unet(tiny_sd, denoiser.lora, RANK, ["one"])
     with torch.set_grad_enabled(grad):
-        ours = denoiser.predict_noise(noisy, t, embeds, denoiser.lora.rows(weights, start)).detach()
+        ours = denoiser.predict_noise(
+            noisy, t, Condition(embeds), [denoiser.lora.rows(weights, start)]
+        ).detach()
     with torch.no_grad():
-        base = denoiser.predict_noise(noisy, t, embeds)
+        base = denoiser.predict_noise(noisy, t, Condition(embeds))
         for row in range(5):
             if row < start:
                 torch.testing.assert_close(ours[row], base[row], atol=1e-5, rtol=1e-5)
@@ -67,7 +75,7 @@ def test_gradients_equal_pefts(denoiser, tiny_sd, inputs):
     noisy, t, embeds = inputs
     target = torch.randn_like(noisy)
     weights = random_weights(denoiser.lora, 5).requires_grad_()
-    prediction = denoiser.predict_noise(noisy, t, embeds, denoiser.lora.rows(weights))
+    prediction = denoiser.predict_noise(noisy, t, Condition(embeds), [denoiser.lora.rows(weights)])
     (prediction - target).square().mean(dim=(1, 2, 3)).sum().backward()
     model = peft_unet(tiny_sd, denoiser.lora, RANK, ["one"])
     for row in range(5):
@@ -83,9 +91,9 @@ def test_gradients_equal_pefts(denoiser, tiny_sd, inputs):
 def test_a_row_of_nan_stays_in_its_row(denoiser, inputs):
     weights = random_weights(denoiser.lora, 5)
     with torch.no_grad():
-        clean = denoiser.predict_noise(*inputs, denoiser.lora.rows(weights))
+        clean = predict(denoiser, inputs, denoiser.lora.rows(weights))
         weights[1] = torch.nan
-        broken = denoiser.predict_noise(*inputs, denoiser.lora.rows(weights))
+        broken = predict(denoiser, inputs, denoiser.lora.rows(weights))
     assert broken[1].isnan().all()
     others = [0, 2, 3, 4]
     assert torch.equal(broken[others], clean[others])
@@ -95,10 +103,10 @@ def test_adapters_are_off_again_after_an_error(denoiser, inputs):
     noisy, t, embeds = inputs
     rows = denoiser.lora.rows(random_weights(denoiser.lora, 5))
     with torch.no_grad():
-        expected = denoiser.predict_noise(noisy, t, embeds)
+        expected = denoiser.predict_noise(noisy, t, Condition(embeds))
         with pytest.raises(RuntimeError):
-            denoiser.predict_noise(noisy, t, embeds[:, :, :5], rows)
-        assert torch.equal(denoiser.predict_noise(noisy, t, embeds), expected)
+            denoiser.predict_noise(noisy, t, Condition(embeds[:, :, :5]), [rows])
+        assert torch.equal(denoiser.predict_noise(noisy, t, Condition(embeds)), expected)
 
 
 def test_compiled_blocks_are_one_code_with_adapters_as_without_and_predict_the_same(tiny_sd, inputs):
@@ -110,15 +118,15 @@ def test_compiled_blocks_are_one_code_with_adapters_as_without_and_predict_the_s
 
     def gradient(denoiser):
         own = weights.clone().requires_grad_()
-        prediction = denoiser.predict_noise(*inputs, denoiser.lora.rows(own, 2))
+        prediction = predict(denoiser, inputs, denoiser.lora.rows(own, 2))
         return torch.autograd.grad(prediction.square().sum(), own)[0]
 
     compilations = []
-    for rows in (None, plain.lora.rows(weights, 2)):
+    for rows in ((), (plain.lora.rows(weights, 2),)):
         before = counter.frame_count
         with torch.inference_mode():
-            ours = compiled.predict_noise(*inputs, rows)
-            torch.testing.assert_close(ours, plain.predict_noise(*inputs, rows))
+            ours = predict(compiled, inputs, *rows)
+            torch.testing.assert_close(ours, predict(plain, inputs, *rows))
         compilations.append(counter.frame_count - before)
     torch.testing.assert_close(gradient(compiled), gradient(plain))
     blocks = sum(type(module).__name__ == "BasicTransformerBlock" for module in compiled.unet.modules())

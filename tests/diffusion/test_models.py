@@ -74,7 +74,7 @@ def test_a_single_file_is_the_folder_it_was_made_of(tmp_path, prediction_type, d
         expected, got = getattr(one, name).state_dict(), getattr(other, name).state_dict()
         assert set(expected) == set(got)
         assert all(torch.equal(expected[key], got[key]) for key in expected), name
-    assert torch.equal(one.encode_prompts(["a red cup"]), other.encode_prompts(["a red cup"]))
+    assert torch.equal(one.condition(["a red cup"]).text, other.condition(["a red cup"]).text)
 
 
 def test_a_single_file_has_a_fingerprint_of_weights_and_configuration(tmp_path, tiny_sd):

@@ -6,10 +6,10 @@ from diffusers import DDPMScheduler
 
 from methods.piva import Piva
 from piva_bench.distillation.adapters import AdapterTrainer
-from piva_bench.distillation.noise import noise, timestep, uniform
-from piva_bench.distillation.rule import AdapterSpec
-from tests.distillation.rows import rows_of, shown
+from piva_bench.distillation.params import AdapterSpec
+from piva_bench.session.noise import noise, timestep, uniform
 from tests.peft_reference import copy_weights, flat, parameters, peft_unet
+from tests.rows import rows_of, shown
 from tests.tiny_sd import make_tasks
 
 SPECS = (AdapterSpec("psi", "source", "source"), AdapterSpec("phi", "edit", "target"))
@@ -39,7 +39,7 @@ class OneAtATime:
 
     def train(self, name, latents, prompt, step, seed=0):
         purpose, sample = f"adapter/{name}/step0", self.task.sample_id
-        t = torch.tensor([timestep(seed, sample, step, 0, 999, f"{purpose}/t")])
+        t = torch.tensor([timestep(seed, sample, step, range(0, 1000), f"{purpose}/t")])
         eps = noise(seed, sample, step, f"{purpose}/noise", latents.shape[1:])[None]
         if uniform(seed, sample, step, f"{purpose}/dropout") < self.params.prompt_dropout:
             prompt = ""
@@ -53,7 +53,7 @@ class OneAtATime:
     def predict(self, name, noisy, t, prompt):
         self.model.set_adapter(name)
         self.model.base_model.requires_grad_(True)
-        return self.model(noisy, t, encoder_hidden_states=self.denoiser.encode_prompts([prompt])).sample
+        return self.model(noisy, t, encoder_hidden_states=self.denoiser.condition([prompt]).text).sample
 
     def weights(self, name):
         return flat(parameters(self.model, self.denoiser.lora, name)).detach()
@@ -107,7 +107,7 @@ def test_an_adapter_learns_from_all_views_of_its_sample(denoiser, tiny_sd):
         total = 0.0
         for row in range(views * sample, views * (sample + 1)):
             given = lesson.noisy[row : row + 1], lesson.t[row : row + 1]
-            predicted = model(*given, encoder_hidden_states=lesson.embeds[row : row + 1]).sample
+            predicted = model(*given, encoder_hidden_states=lesson.condition.text[row : row + 1]).sample
             total = total + torch.nn.functional.mse_loss(predicted, lesson.noise[row : row + 1]) / views
         losses.append(total.item())
         gradients = torch.autograd.grad(total, factors)
@@ -181,14 +181,14 @@ def piva_of_one_picture(folder, denoiser, scheduler, task, params, seed):
     source, target = task.source_prompt, task.target_prompt
 
     def base(noisy, t, prompt):
-        return denoiser.unet(noisy, t, encoder_hidden_states=denoiser.encode_prompts([prompt])).sample
+        return denoiser.unet(noisy, t, encoder_hidden_states=denoiser.condition([prompt]).text).sample
 
     def guided(noisy, t, prompt):
         null = base(noisy, t, "")
         return null + params.guidance_scale * (base(noisy, t, prompt) - null)
 
     for step in range(params.steps):
-        t = torch.tensor([timestep(seed, task.sample_id, step, 50, 948, "edit/t")])
+        t = torch.tensor([timestep(seed, task.sample_id, step, range(50, 949), "edit/t")])
         eps = noise(seed, task.sample_id, step, "edit/noise", z.shape[1:])[None]
         noisy, noisy_source = scheduler.add_noise(z, eps, t), scheduler.add_noise(z_src, eps, t)
         with torch.no_grad():

@@ -10,8 +10,9 @@ from methods.dds import DDS
 from methods.piva import Piva
 from methods.piva_analytic import PivaAnalytic
 from methods.sds import SDS
-from piva_bench.distillation.noise import noise, timestep
+from piva_bench.diffusion.schedule import Schedule
 from piva_bench.errors import UserError
+from piva_bench.session.noise import noise, timestep
 from tests.tiny_sd import make_tasks
 
 STEPS = 6
@@ -42,7 +43,7 @@ def one_image_loop(pipeline, task, seed, gradient, *, optimizer=torch.optim.SGD,
     latents = source.clone().requires_grad_()
     optimizer = optimizer([latents], lr=lr)
     for step in range(STEPS):
-        t = torch.tensor([timestep(seed, task.sample_id, step, 50, 948, "edit/t")])
+        t = torch.tensor([timestep(seed, task.sample_id, step, range(50, 949), "edit/t")])
         eps = noise(seed, task.sample_id, step, "edit/noise", latents.shape[1:])[None]
         with torch.no_grad():
             grad = gradient(latents.detach(), source, eps, t)
@@ -183,9 +184,9 @@ def test_a_sample_that_diverges_on_the_way_is_held_and_reported(denoiser):
     latents = []
 
     class Unstable(DDS):
-        def gradient(self, step, eps):
+        def gradient(self, step):
             latents.append(step.latents.clone())
-            gradient = super().gradient(step, eps)
+            gradient = super().gradient(step)
             if step.index == 2:
                 gradient[1] = torch.inf
             if step.index == 3:
@@ -195,7 +196,7 @@ def test_a_sample_that_diverges_on_the_way_is_held_and_reported(denoiser):
     clean = DDS(DDS.Params(steps=6)).edit(tasks, denoiser, seed=0)
     seen = []
     outcomes = Unstable(DDS.Params(steps=6)).edit(
-        tasks, denoiser, 0, lambda index, scalars: seen.append((index, scalars))
+        tasks, denoiser, 0, lambda progress: seen.append((progress.index, progress.scalars))
     )
     assert torch.equal(outcomes[0].image, clean[0].image)
     assert [outcome.image is None for outcome in outcomes] == [False, True, True]
@@ -219,7 +220,9 @@ def test_a_batch_that_fails_wholly_stops(denoiser):
 def test_what_a_step_reports(denoiser):
     seen = []
     tasks = make_tasks(2)
-    outcomes = Piva(Piva.Params(steps=3)).edit(tasks, denoiser, 0, lambda *step: seen.append(step))
+    outcomes = Piva(Piva.Params(steps=3)).edit(
+        tasks, denoiser, 0, lambda p: seen.append((p.index, p.scalars))
+    )
     assert [index for index, _ in seen] == [0, 1, 2]
     assert set(seen[0][1]) == {"loss", "distance", "regulariser", "adapter_loss"} == set(outcomes[0].trace)
     for name in outcomes[0].trace:
@@ -258,7 +261,8 @@ def test_pictures_of_different_sizes_are_refused(denoiser):
 
 
 def test_timesteps_beyond_the_models_schedule_are_refused(denoiser, monkeypatch):
-    monkeypatch.setattr(denoiser, "_alpha", denoiser._alpha[:500])
+    schedule = denoiser.schedule
+    monkeypatch.setattr(denoiser, "schedule", Schedule(schedule.alpha[:500], schedule.sigma[:500]))
     with pytest.raises(UserError, match="at most 499"):
         DDS(DDS.Params(steps=1)).edit(make_tasks(1), denoiser, 0)
 

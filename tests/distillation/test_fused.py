@@ -5,7 +5,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from methods.piva import Piva
-from piva_bench.distillation.noise import noise, timestep, uniform
+from piva_bench.session.noise import noise, timestep, uniform
 from tests.distillation.test_adapters import OneAtATime
 from tests.distillation.test_engine import count_calls
 from tests.tiny_sd import make_tasks
@@ -19,9 +19,9 @@ def edit(denoiser, tasks, **changes):
 @pytest.mark.parametrize(
     ("changes", "rows", "trained"),
     [
-        ({}, [5, 2], 2),
-        ({"aux_steps": 2}, [5, 2, 2], 4),
-        ({"psi_mode": "pretrained", "psi_warmup": 1}, [5, 1], 1),
+        ({}, [2, 5], 2),
+        ({"aux_steps": 2}, [2, 5, 2], 4),
+        ({"psi_mode": "pretrained", "psi_warmup": 1}, [1, 5], 1),
         # Nothing to fuse: phi is not asked, or not for what it learns.
         ({"aux_steps": 0}, [6], 0),
         ({"adapter_guidance_scale": 2}, [8, 2], 2),
@@ -56,14 +56,14 @@ def test_fused_training_is_the_hand_written_loop(denoiser, tiny_sd):
 
     @torch.no_grad()
     def guided(noisy, t, prompt):
-        embeds = denoiser.encode_prompts(["", prompt])
+        embeds = denoiser.condition(["", prompt]).text
         null, conditional = denoiser.unet(
             noisy.repeat(2, 1, 1, 1), t, encoder_hidden_states=embeds
         ).sample.chunk(2)
         return null + 7.5 * (conditional - null)
 
     for step in range(4):
-        t = torch.tensor([timestep(4, task.sample_id, step, 50, 948, "edit/t")])
+        t = torch.tensor([timestep(4, task.sample_id, step, range(50, 949), "edit/t")])
         eps = noise(4, task.sample_id, step, "edit/noise", z.shape[1:])[None]
         noisy, noisy_source = scheduler.add_noise(z, eps, t), scheduler.add_noise(z_src, eps, t)
         psi = adapters.predict("psi", noisy, t, task.source_prompt).detach()

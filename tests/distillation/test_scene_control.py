@@ -8,8 +8,8 @@ from methods.piva import Piva
 from piva_bench.diffusion.controlnet import DepthControl, depth_picture
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.distillation.field_edit import FieldEdit
-from piva_bench.distillation.noise import noise, timestep
 from piva_bench.distillation.scenes import choose_views
+from piva_bench.session.noise import noise, timestep
 from piva_bench.studio.train_controlnet import control_for
 from tests.distillation.scene_tasks import make_scene_tasks
 
@@ -42,12 +42,14 @@ def test_both_scores_see_the_depth_of_the_edit_and_learn_with_it(controlled, tin
     for view in choose_views(5, 0, 6, 2):
         shown = edit.show([view])
         latents, name = denoiser.encode_images(shown.pictures * 2 - 1), f"scene-0/view{view}"
-        t = torch.tensor([timestep(5, name, 0, params.t_min, params.t_max, "edit/t")])
-        noisy = denoiser.add_noise(latents, noise(5, name, 0, "edit/noise", latents.shape[1:])[None], t)
+        t = torch.tensor([timestep(5, name, 0, range(params.t_min, params.t_max + 1), "edit/t")])
+        noisy = denoiser.schedule.add_noise(
+            latents, noise(5, name, 0, "edit/noise", latents.shape[1:])[None], t
+        )
         assert (shown.depth > 0).any()
         scores = []
         for prompt in (task.source_prompt, task.target_prompt):
-            embeds = denoiser.encode_prompts([prompt])
+            embeds = denoiser.condition([prompt]).text
             down, middle = net(
                 noisy, t, embeds, controlnet_cond=depth_picture(shown.depth), return_dict=False
             )

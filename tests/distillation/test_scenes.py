@@ -15,10 +15,10 @@ from methods.identity import Identity
 from methods.piva import Piva
 from methods.vae_roundtrip import VaeRoundtrip
 from piva_bench.distillation.field_edit import FieldEdit
-from piva_bench.distillation.noise import noise, timestep
 from piva_bench.distillation.scenes import SceneViews, choose_views
 from piva_bench.errors import UserError
 from piva_bench.scene.regularisers import density_variation
+from piva_bench.session.noise import noise, timestep
 from tests.distillation.scene_tasks import make_scene_tasks
 from tests.tiny_sd import make_tasks
 
@@ -136,7 +136,7 @@ def dds_by_hand(folder, denoiser, task, params, seed):
     @torch.no_grad()
     def guided(noisy, t, prompt):
         null, told = (
-            unet(noisy, t, encoder_hidden_states=denoiser.encode_prompts([text])).sample
+            unet(noisy, t, encoder_hidden_states=denoiser.condition([text]).text).sample
             for text in ("", prompt)
         )
         return null + params.guidance_scale * (told - null)
@@ -154,7 +154,7 @@ def dds_by_hand(folder, denoiser, task, params, seed):
                 for field in (edit.field, task.field)
             )
             latents, known = (vae.encode(x).latent_dist.mode() * scale for x in (shown, source))
-            t = torch.tensor([timestep(seed, name, step, params.t_min, params.t_max, "edit/t")])
+            t = torch.tensor([timestep(seed, name, step, range(params.t_min, params.t_max + 1), "edit/t")])
             eps = noise(seed, name, step, "edit/noise", latents.shape[1:])[None]
             side = task.cameras.view_names[view]
             prompts = task.side_prompts.get(side, (task.source_prompt, task.target_prompt))

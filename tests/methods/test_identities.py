@@ -9,39 +9,17 @@ from methods.dds import DDS
 from methods.piva import Piva
 from methods.piva_analytic import PivaAnalytic
 from methods.sds import SDS
-from piva_bench.distillation.rule import Draw, Step
+from tests.rows import random_answers, step_of
 from tests.tiny_sd import make_tasks
-
-SHAPE = (2, 4, 8, 8)
-
-
-def make_step(denoiser, *, index=0):
-    """A step on random latents."""
-    torch.manual_seed(index)
-    z, z_src, noise = torch.randn(3, *SHAPE)
-
-    def draw(purpose):
-        torch.manual_seed(len(purpose))
-        t = torch.randint(0, 1000, SHAPE[:1])
-        eps = noise if purpose == "edit" else torch.randn(SHAPE)
-        alpha, sigma = denoiser.alpha_sigma(t)
-        return Draw(eps, t, alpha, sigma, alpha * z + sigma * eps, alpha * z_src + sigma * eps)
-
-    return Step(**vars(draw("edit")), index=index, latents=z, source_latents=z_src, draw=draw)
-
-
-def scores(names):
-    torch.manual_seed(9)
-    return {name: torch.randn(SHAPE) for name in names}
 
 
 def test_sds_and_dds_are_their_equations(denoiser):
-    step = make_step(denoiser)
-    eps = scores(["target", "source"])
-    assert torch.equal(SDS(SDS.Params()).gradient(step, eps), eps["target"] - step.noise)
-    assert torch.equal(DDS(DDS.Params()).gradient(step, eps), eps["target"] - eps["source"])
-    weighted = DDS(DDS.Params(weighting="sds")).gradient(step, eps)
-    torch.testing.assert_close(weighted, (1 - step.alpha**2) * (eps["target"] - eps["source"]))
+    eps = random_answers(["target", "source"])
+    step, _ = step_of(denoiser, eps)
+    assert torch.equal(SDS(SDS.Params()).gradient(step), eps["target"] - step.edit.noise)
+    assert torch.equal(DDS(DDS.Params()).gradient(step), eps["target"] - eps["source"])
+    weighted = DDS(DDS.Params(weighting="sds")).gradient(step)
+    torch.testing.assert_close(weighted, (1 - step.edit.alpha**2) * (eps["target"] - eps["source"]))
 
 
 @pytest.mark.parametrize("method", [DDS, PivaAnalytic])
@@ -78,16 +56,22 @@ def test_new_adapters_cancel_part_of_the_edit(denoiser):
     seen = {}
 
     class Watched(Piva):
-        def gradient(self, step, eps):
-            seen.setdefault("step", step)
-            seen.setdefault("eps", eps)
-            return super().gradient(step, eps)
+        def gradient(self, step):
+            ask = step.predict
+
+            def predict(queries):
+                seen["eps"] = ask(queries)
+                return seen["eps"]
+
+            step.predict = predict
+            seen["edit"] = step.edit
+            return super().gradient(step)
 
     Watched(Piva.Params(steps=1)).edit([task], denoiser, seed=0)
-    step, eps = seen["step"], seen["eps"]
+    edit, eps = seen["edit"], seen["eps"]
     for name, prompt in (("source_score", task.source_prompt), ("edit_score", task.target_prompt)):
         with torch.no_grad():
-            prior = denoiser.predict_noise(step.noisy, step.t, denoiser.encode_prompts([prompt]))
+            prior = denoiser.predict_noise(edit.latents, edit.t, denoiser.condition([prompt]))
         torch.testing.assert_close(eps[name], prior, atol=1e-5, rtol=1e-5)
 
 
@@ -119,22 +103,22 @@ def test_other_parameters_are_their_own_record(method):
 @pytest.mark.parametrize("shared", [True, False])
 def test_perfect_adapters_make_piva_analytic(denoiser, weighting, shared):
     # eps_psi = (x_t - a z_src) / s and eps_phi = (x_t - a z) / s leave reg = (a / s) (z - z_src).
-    step = make_step(denoiser)
-    draw = step if shared else step.draw("regulariser")
-    eps = scores(["target", "source"])
-    eps["source_score"] = (draw.noisy - draw.alpha * step.source_latents) / draw.sigma
-    eps["edit_score"] = (draw.noisy - draw.alpha * step.latents) / draw.sigma
+    eps = random_answers(["target", "source"])
+    step, _ = step_of(denoiser, eps)
+    own, draw = step.edit, (step.edit if shared else step.draw("regulariser").edit)
+    eps["source_score"] = (draw.latents - draw.alpha * step.source_latents) / draw.sigma
+    eps["edit_score"] = (draw.latents - draw.alpha * step.latents) / draw.sigma
     torch.testing.assert_close(eps["edit_score"], draw.noise, atol=1e-4, rtol=1e-4)
     piva = Piva(Piva.Params(preservation_weight=0.7, weighting=weighting, shared_noise=shared))
-    gradient = piva.gradient(step, eps)
+    gradient = piva.gradient(step)
     weight = draw.sigma**2 if weighting == "sds" else 1
-    own = step.sigma**2 if weighting == "sds" else 1
+    own_weight = own.sigma**2 if weighting == "sds" else 1
     pull = weight * draw.alpha / draw.sigma * (step.latents - step.source_latents)
-    expected = own * (eps["target"] - eps["source"]) + 0.7 * pull
+    expected = own_weight * (eps["target"] - eps["source"]) + 0.7 * pull
     torch.testing.assert_close(gradient, expected, atol=1e-3, rtol=1e-4)
     if shared:
         analytic = PivaAnalytic(PivaAnalytic.Params(preservation_weight=0.7, weighting=weighting))
-        torch.testing.assert_close(gradient, analytic.gradient(step, eps), atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(gradient, analytic.gradient(step), atol=1e-3, rtol=1e-4)
 
 
 def test_the_pull_is_strongest_at_low_timesteps(denoiser):
@@ -142,18 +126,18 @@ def test_the_pull_is_strongest_at_low_timesteps(denoiser):
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     abar = (1 - betas).cumprod(0)
     for t, known in ((51, 4.383), (979, 0.077)):
-        alpha, sigma = denoiser.alpha_sigma(torch.tensor([t]))
+        alpha, sigma = denoiser.schedule.alpha_sigma(torch.tensor([t]))
         assert float(alpha / sigma) == pytest.approx(float((abar[t] / (1 - abar[t])).sqrt()), rel=1e-4)
         assert float(alpha / sigma) == pytest.approx(known, abs=1e-3)
 
 
 def test_mixing_scales_both_terms(denoiser):
-    step = make_step(denoiser)
-    eps = scores(["target", "source", "source_score", "edit_score"])
+    eps = random_answers(["target", "source", "source_score", "edit_score"])
+    step, _ = step_of(denoiser, eps)
     delta, regulariser = eps["target"] - eps["source"], eps["source_score"] - eps["edit_score"]
-    mixed = Piva(Piva.Params(combination="mix", preservation_weight=0.3)).gradient(step, eps)
+    mixed = Piva(Piva.Params(combination="mix", preservation_weight=0.3)).gradient(step)
     torch.testing.assert_close(mixed, 0.7 * delta + 0.3 * regulariser)
-    summed = Piva(Piva.Params(combination="sum", preservation_weight=0.3)).gradient(step, eps)
+    summed = Piva(Piva.Params(combination="sum", preservation_weight=0.3)).gradient(step)
     torch.testing.assert_close(summed, delta + 0.3 * regulariser)
 
 
@@ -165,22 +149,27 @@ def test_the_analytic_pull_keeps_the_edit_closer(denoiser):
         assert b.trace["distance"][-1] < a.trace["distance"][-1]
 
 
+PIVAS = ("target", "source", "source_score", "edit_score")
+
+
+def asked_by(denoiser, **params):
+    step, predictor = step_of(denoiser, random_answers(PIVAS))
+    Piva(Piva.Params(**params)).gradient(step)
+    return step, predictor.asked
+
+
 def test_the_regulariser_has_its_own_draw_if_asked(denoiser):
-    step = make_step(denoiser)
-    shared = Piva(Piva.Params()).queries(step)
-    assert shared["source_score"].noisy is step.noisy
-    assert shared["edit_score"].t is step.t
-    other = step.draw("regulariser")
-    apart = Piva(Piva.Params(shared_noise=False)).queries(
-        dataclasses.replace(step, draw=lambda purpose: other)
-    )
-    assert apart["source_score"].noisy is other.noisy
-    assert apart["edit_score"].t is other.t
-    assert apart["target"].noisy is step.noisy
+    step, shared = asked_by(denoiser)
+    assert shared["source_score"].noisy is shared["edit_score"].noisy is step.edit
+    step, apart = asked_by(denoiser, shared_noise=False)
+    other = step.draw("regulariser").edit
+    assert apart["source_score"].noisy is apart["edit_score"].noisy is other
+    assert apart["target"].noisy is step.edit
+    assert not torch.equal(other.noise, step.edit.noise)
 
 
 def test_prompts_and_adapters_of_the_queries(denoiser):
-    queries = Piva(Piva.Params()).queries(make_step(denoiser))
+    _, queries = asked_by(denoiser)
     asked = {name: (query.prompt, query.guidance, query.adapter) for name, query in queries.items()}
     assert asked == {
         "target": ("target", 7.5, None),
@@ -188,6 +177,6 @@ def test_prompts_and_adapters_of_the_queries(denoiser):
         "source_score": ("source", 1.0, "psi"),
         "edit_score": ("target", 1.0, "phi"),
     }
-    source = Piva(Piva.Params(edit_score_prompt="source"))
-    assert source.queries(make_step(denoiser))["edit_score"].prompt == "source"
-    assert [spec.prompt for spec in source.adapters] == ["source", "source"]
+    _, queries = asked_by(denoiser, edit_score_prompt="source")
+    assert queries["edit_score"].prompt == "source"
+    assert [spec.prompt for spec in Piva(Piva.Params(edit_score_prompt="source")).adapters] == ["source"] * 2

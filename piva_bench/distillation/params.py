@@ -1,0 +1,138 @@
+"""The recipes that rules share, and what a rule is to the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, Self
+
+from pydantic import model_validator
+
+from piva_bench.params import MethodParams, parameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from piva_bench.session.step import Step
+
+Weighting = Literal["uniform", "sds"]
+
+
+class DistillationParams(MethodParams):
+    """What every rule has: the optimisation recipe. Defaults are those of the official DDS notebook (methods
+    that share them differ in their rule alone).
+    """
+
+    steps: int = parameter(200, ge=1, le=100_000, source="official code", description="optimisation steps")
+    learning_rate: float = parameter(
+        0.1, gt=0, le=100, source="official code", description="learning rate of the latents' optimiser"
+    )
+    loss_scale: float = parameter(
+        2000 / 4096,
+        gt=0,
+        le=10_000,
+        source="official code",
+        description="factor on the gradient. The official loss is 2000 * sum(z * grad) / (64 * 64); the "
+        "quotient is kept as one number, so that the step does not depend on the size of the latents",
+    )
+    guidance_scale: float = parameter(
+        7.5,
+        ge=0,
+        le=1000,
+        source="official code",
+        description="classifier-free guidance w of the frozen prior",
+    )
+    t_min: int = parameter(50, ge=0, le=999, source="official code", description="lowest timestep drawn")
+    t_max: int = parameter(948, ge=0, le=999, source="official code", description="highest timestep drawn")
+    weighting: Weighting = parameter(
+        "uniform", source="official code", description="w(t): uniform = 1, sds = 1 - abar_t (DreamFusion)"
+    )
+    optimizer: Literal["sgd", "adam"] = parameter(
+        "sgd",
+        source="official code",
+        description="optimiser of the latents; adam ignores loss_scale in effect",
+    )
+
+    @model_validator(mode="after")
+    def _timesteps_in_order(self) -> Self:
+        if self.t_min > self.t_max:
+            raise ValueError(f"t_min ({self.t_min}) is above t_max ({self.t_max})")
+        return self
+
+
+class AdapterParams(MethodParams):
+    """How the engine trains a rule's adapters: AdamW on the denoising loss, a set per sample."""
+
+    adapter: Literal["lora", "controlnet"] = parameter(
+        "lora",
+        source="seed",
+        description="what an adapter is: LoRA on the prior's attention, or a depth ControlNet beside the prior with "
+        "LoRA on its attention, which sees the scene's depth (for scenes alone: pictures have none)",
+    )
+    lora_rank: int = parameter(
+        4, ge=1, le=256, source="assumed", description="rank of the LoRA on every attention q, k, v and out"
+    )
+    lora_learning_rate: float = parameter(
+        3e-4,
+        gt=0,
+        le=1,
+        source="assumed",
+        description="AdamW rate of the adapters (2D VSD code uses 3e-4, 3D 1e-4)",
+    )
+    aux_steps: int = parameter(
+        1,
+        ge=0,
+        le=100,
+        source="seed",
+        description="training steps of the adapters after each step of the edit",
+    )
+    prompt_dropout: float = parameter(
+        0.1,
+        ge=0,
+        le=1,
+        source="assumed",
+        description="chance that an adapter trains on the null prompt (VSD: 0.1)",
+    )
+    fused_training: bool = parameter(
+        False,
+        source="seed",
+        description="an adapter of the edit learns from the very forward pass that made its score: at the edit's "
+        "timestep and noise, with its prompt never dropped, from the edit before it moves. Saves a UNet row a "
+        "step; false is the seed's order, a training pass of its own after the edit has moved",
+    )
+
+
+@dataclass(frozen=True)
+class AdapterSpec:
+    """An adapter the engine keeps and trains for each sample, on the ordinary denoising loss.
+
+    Attributes:
+        name: how queries refer to it.
+        data: the latents it learns: the source's, or the edit's as they are at each step.
+        prompt: the prompt it learns them under.
+        warmup: training steps before the edit begins.
+        online: whether it is trained beside the edit.
+    """
+
+    name: str
+    data: Literal["source", "edit"]
+    prompt: str
+    warmup: int = 0
+    online: bool = True
+
+
+class Rule(Protocol):
+    """What the engine needs of a rule; ``DistillationMethod`` is the one that methods derive from."""
+
+    params: DistillationParams
+    differentiates: bool
+
+    @property
+    def adapters(self) -> Sequence[AdapterSpec]:
+        """Adapters to train; ``params`` must then be ``AdapterParams`` too."""
+
+    def timesteps(self, index: int) -> range:
+        """The timesteps from which a step draws."""
+
+    def gradient(self, step: Step) -> Tensor:
+        """The gradient on the latents [R, C, h, w] of one step."""

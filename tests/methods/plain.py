@@ -1,0 +1,67 @@
+"""Plain one-image loops, written from the equations on diffusers' own networks, in float64."""
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+
+from piva_bench.session.noise import noise, timestep
+
+
+class Plain:
+    """A tiny Stable Diffusion and one edit of it.
+
+    Attributes:
+        z_src: the source's latents [1, 4, 8, 8].
+    """
+
+    def __init__(self, folder, denoiser, task, seed=0):
+        load = {"torch_dtype": torch.float64}
+        self.unet = UNet2DConditionModel.from_pretrained(folder / "unet", **load).requires_grad_(False)
+        self.vae = AutoencoderKL.from_pretrained(folder / "vae", **load)
+        self.abar = DDPMScheduler.from_pretrained(folder / "scheduler").alphas_cumprod.double()
+        self.denoiser, self.task, self.seed = denoiser, task, seed
+        with torch.no_grad():
+            mode = self.vae.encode(task.source[None].double()).latent_dist.mode()
+        self.z_src = mode * self.vae.config.scaling_factor
+
+    def a(self, t):
+        return self.abar[t].sqrt()
+
+    def s(self, t):
+        return (1 - self.abar[t]).sqrt()
+
+    def noise(self, step, purpose):
+        return noise(self.seed, self.task.sample_id, step, purpose, self.z_src.shape[1:])[None].double()
+
+    def t(self, step, among):
+        return timestep(self.seed, self.task.sample_id, step, among, "edit/t")
+
+    def eps(self, x, t, prompt):
+        text = self.denoiser.condition([prompt]).text
+        return self.unet(x, torch.tensor([t]), encoder_hidden_states=text).sample
+
+    def guided(self, x, t, prompt, w):
+        null = self.eps(x, t, "")
+        return null + w * (self.eps(x, t, prompt) - null)
+
+    def clean(self, x, eps, t):
+        return (x - self.s(t) * eps) / self.a(t)
+
+    def ddim(self, x, eps, t, to):
+        picture = x if t is None else self.clean(x, eps, t)
+        return picture if to is None else self.a(to) * picture + self.s(to) * eps
+
+    def distilled(self, steps, gradient, scale, rate=0.1):
+        """The edited picture of ``z -= rate * scale * gradient(step, z)``."""
+        z = self.z_src.clone()
+        for step in range(steps):
+            z = z - rate * scale * gradient(step, z)
+        return self.picture(z)
+
+    @torch.no_grad()
+    def picture(self, z):
+        return self.vae.decode(z / self.vae.config.scaling_factor).sample.clamp(-1, 1)[0]
+
+
+def grid(steps):
+    """The timesteps of a sampler of Stable Diffusion: every (1000 / steps)-th from 1, the noisiest first."""
+    return [1 + (1000 // steps) * index for index in range(steps)][::-1]
