@@ -16,6 +16,10 @@ SHOWN = 5
 """Cut prompts that are named, at most."""
 
 
+T5_LENGTHS = {"StableDiffusion3Pipeline": 256, "FluxPipeline": 512}
+"""Tokens that diffusers' pipelines have T5 read: their ``max_sequence_length``."""
+
+
 @dataclass(frozen=True)
 class PromptReader:
     """A text encoder's tokenizer, and the number of tokens that it reads, those of beginning and end included."""
@@ -25,23 +29,34 @@ class PromptReader:
 
     @classmethod
     def of_model(cls, path: Path) -> PromptReader | None:
-        """That of a Stable Diffusion's folder or single file, without loading the model.
+        """That of a folder or single file, without loading the model; of several text encoders the one that reads most.
 
-        None where there is no such text encoder: whoever loads the model is told what is missing.
+        None where there is none that can be read: whoever loads the model is told what is missing.
         """
-        from transformers import CLIPTokenizer
-
         from piva_bench.diffusion import single_file
 
         try:
             folder = single_file.config_folder(path) if path.is_file() else path
-            config = json.loads((folder / "text_encoder" / "config.json").read_bytes())
-            if not (folder / "unet").is_dir():
-                return None
-            tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-            return cls(tokenizer, min(tokenizer.model_max_length, int(config["max_position_embeddings"])))
+            parts = [
+                part
+                for part in ("", "_2", "_3")
+                if (folder / f"text_encoder{part}" / "config.json").is_file()
+            ]
+            return max((cls._of_part(folder, part) for part in parts), key=lambda reader: reader.length)
         except Exception:  # what transformers meets in a torn tokenizer is of a dozen types
             return None
+
+    @classmethod
+    def _of_part(cls, folder: Path, part: str) -> PromptReader:
+        from transformers import AutoTokenizer, CLIPTokenizer
+
+        config = json.loads((folder / f"text_encoder{part}" / "config.json").read_bytes())
+        place = folder / f"tokenizer{part}"
+        if config.get("model_type") == "t5":
+            pipeline = json.loads((folder / "model_index.json").read_bytes())["_class_name"]
+            return cls(AutoTokenizer.from_pretrained(place, local_files_only=True), T5_LENGTHS[pipeline])
+        tokenizer = CLIPTokenizer.from_pretrained(place, local_files_only=True)
+        return cls(tokenizer, min(tokenizer.model_max_length, int(config["max_position_embeddings"])))
 
     def tokens(self, prompt: str) -> list[int]:
         """All tokens of a prompt, with those of beginning and end."""

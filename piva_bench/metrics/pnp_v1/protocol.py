@@ -109,8 +109,8 @@ class PnpV1:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits over weights, words, definitions and libraries of weight, after "other-" where a
-        model is not the official architecture.
+        """16 hexadecimal digits over weights, vocabulary, definitions and the libraries that decide numbers, after
+        "other-" where a model is not the official architecture.
         """
         return self._fingerprint
 
