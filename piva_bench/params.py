@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Source = Literal["paper", "official code", "seed", "assumed"]
 """Where a default comes from: paper, official code, a summary of the paper, or our choice."""
@@ -21,6 +21,14 @@ class MethodParams(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     recipe: ClassVar[bool] = False
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number_means_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python takes true for 1; somebody who writes ``steps=true`` does not mean one step."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
+            raise ValueError("write a number, not true or false")
+        return value
 
 
 def parameter(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from piva_bench.errors import UnknownName, UserError
+from piva_bench.paths import absolute
 
 
 def _describe(point: EntryPoint) -> str:
@@ -107,7 +108,7 @@ class Registry:
 
 def _load_from_file(name: str) -> Any:
     path_text, _, attribute = name.rpartition(":")
-    path = Path(path_text).expanduser().resolve()
+    path = absolute(Path(path_text).expanduser())
     if not path.is_file():
         raise UserError(f"There is no file '{path_text}' to load {attribute} from.")
     # The module gets a name of its own, so that two files called method.py do not replace each other.

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from piva_bench import __version__
+from piva_bench import __version__, streams
 from piva_bench.cli import (
     compare,
     data,
@@ -79,7 +79,8 @@ def _options(
 def main() -> None:
     """Runs the command line; a ``UserError`` becomes one line and exit code 2."""
     try:
-        app()
+        with streams.prepared():
+            app()
     except UserError as error:
         if os.environ.get(TRACEBACK):
             traceback.print_exc()

@@ -81,6 +81,8 @@ def edit3d(
     check_edits(METHODS.load(method).card)
     (variant,) = resolve_variants([method], values.parse_params(param or []), profile, scenes=True)
     path, device = resolve_model(model or EMBEDDED_MODEL), resolve_device(device)
+    for line in values.check_prompts(source_prompt, target_prompt, path):
+        typer.echo(line, err=True)
     target = output or Path(f"{scene.stem}-{method.rpartition(':')[2]}")
 
     import torch

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from piva_bench.cli.values import read_config
+from piva_bench.paths import absolute
 
 
 class Dtype(StrEnum):
@@ -139,7 +140,7 @@ DataRoot = Annotated[
 def _use_evaluators(folder: Path | None) -> Path | None:
     """Puts the folder where models are looked for, in this process and those it starts."""
     if folder is not None:
-        os.environ["PIVA_BENCH_EVALUATORS"] = str(folder.resolve())
+        os.environ["PIVA_BENCH_EVALUATORS"] = str(absolute(folder))
     return folder
 
 

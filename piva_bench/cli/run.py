@@ -106,9 +106,9 @@ def fail_if_many_failed(summary: Summary, share: float) -> None:
 
 
 def headline(prepared: Prepared) -> str:
-    """What a run stands on, in one line, after a line on each thing that its dataset leaves out."""
+    """What a run stands on, in one line, after lines on what its dataset leaves out and its model does not read."""
     setup = prepared.setup
-    notes = "".join(f"{note}\n" for note in getattr(prepared.dataset, "notes", ()))
+    notes = "".join(f"{note}\n" for note in prepared.notes)
     return (
         f"{notes}{replaced_defaults(prepared)}profile {setup.profile} | "
         f"dataset {setup.dataset}@{setup.dataset_revision[:8]}, "

@@ -102,6 +102,50 @@ def parse_grid(values: Iterable[str]) -> dict[str, list[Any]]:
     return grid
 
 
+def check_prompts(source: str, target: str, model: Path) -> list[str]:
+    """Refuses prompts that ask for nothing.
+
+    Args:
+        source: what is there.
+        target: what shall be.
+        model: folder or file of the model that reads them.
+
+    Returns:
+        What the model does not read of them, a line each.
+
+    Raises:
+        UserError: one is empty or no text, or they are the same, as written or as far as they are read.
+    """
+    from piva_bench.diffusion.prompts import PromptReader, cut_line, same_fault
+
+    prompts = {"source": source, "target": target}
+    for name, prompt in prompts.items():
+        check_text(f"The {name} prompt", prompt)
+        if not prompt.strip():
+            raise UserError(f"The {name} prompt is empty: write it.")
+    if source.split() == target.split():
+        raise UserError("Source and target prompt are the same: nothing to edit.")
+    reader = PromptReader.of_model(model)
+    if reader is None:
+        return []
+    if fault := same_fault(source, target, reader):
+        raise UserError(f"The {fault}.")
+    lines = (cut_line(f"the {name} prompt", prompt, reader) for name, prompt in prompts.items())
+    return [line for line in lines if line]
+
+
+def check_text(what: str, text: str) -> None:
+    """Refuses an argument that is not in the system's encoding, which Python hands on as halves of characters.
+
+    Raises:
+        UserError: names it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{what} is no UTF-8 text: {ascii(text)[:80]}.") from None
+
+
 def read_config(context: typer.Context, path: Path | None) -> Path | None:
     """Makes the options of a YAML file the defaults of the command line; the callback of --config.
 

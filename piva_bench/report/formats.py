@@ -108,6 +108,8 @@ def to_markdown(table: Table) -> str:
 _LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
           "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
           ">": r"\textgreater{}", "±": r"$\pm$", "·": r"$\cdot$", "×": r"$\times$", "–": "--",
+          # At the beginning of a row they would belong to the \\ before it.
+          "[": "{[}", "*": "{*}",
           "↑": r"$\uparrow$", "↓": r"$\downarrow$"}  # fmt: skip
 
 

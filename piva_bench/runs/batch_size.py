@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from piva_bench import heap
+from piva_bench.data.sample import UnreadableSample
 from piva_bench.runs.plan import Unit
 from piva_bench.runs.tasks import make_task, timed_edit
 
@@ -70,6 +71,8 @@ def automatic_batch_size(units: Sequence[Unit], denoiser: Denoiser, resolution: 
     most = MOST.get(denoiser.device.type, MOST["cpu"])
     by_variant: dict[str, list[Unit]] = {}
     for unit in units:
+        if isinstance(unit.sample, UnreadableSample):
+            continue
         by_variant.setdefault(unit.variant.key, []).append(unit)
     sizes = [most]
     for alike in by_variant.values():

@@ -9,6 +9,7 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
+from piva_bench.data.sample import UnreadableSample
 from piva_bench.runs.plan import Unit
 from piva_bench.runs.tasks import make_task, timed_edit
 from piva_bench.runs.variants import Variant
@@ -76,7 +77,13 @@ def _itself(denoiser: Denoiser) -> Denoiser:
 def _trial(units: Sequence[Unit], denoiser: Denoiser, resolution: int) -> float:
     """Seconds per edit. Two short runs tell a step's cost from what is paid once."""
     variant = units[0].variant
-    tasks = [make_task(unit.sample, variant, resolution, denoiser.device) for unit in units]
+    tasks = [
+        make_task(unit.sample, variant, resolution, denoiser.device)
+        for unit in units
+        if not isinstance(unit.sample, UnreadableSample)
+    ]
+    if not tasks:
+        return 0.0
 
     def run(steps: int | None) -> float:
         changes = {} if steps is None else {"steps": steps}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from piva_bench import __version__
 from piva_bench.errors import DataError, UserError
+from piva_bench.paths import absolute
 from piva_bench.runs.record import Setup
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Manifest:
             "setup": setup.model_dump(),
             "profile": profile.model_dump(),
             "dataset": dataset.card.model_dump(mode="json"),
-            "data_root": str(data_root.resolve()) if data_root else None,
+            "data_root": str(absolute(data_root)) if data_root else None,
         }
 
     def begin(self, prepared: Prepared, command: list[str]) -> None:

@@ -93,6 +93,8 @@ class Prepared:
     setup: Setup
     units: list[Unit]
     output_dir: Path
+    notes: tuple[str, ...] = ()
+    """What the user should know of the samples, a line each."""
 
     def samples_by_id(self) -> dict[str, Sample]:
         """All samples of the dataset, not only the chosen ones."""
@@ -209,6 +211,8 @@ def prepare(
     Raises:
         UserError: an unknown name, a parameter out of bounds, a missing dataset, model or device.
     """
+    from piva_bench.diffusion.prompts import PromptReader, cut_notes, marked
+
     profile, dataset = opened or open_both(request)
     if variants is None:
         variants = resolve_variants(request.methods, request.params, profile, shows_scenes(dataset))
@@ -216,6 +220,10 @@ def prepare(
     samples = select_samples(dataset.samples, request.samples, request.limit)
     device = resolve_device(request.device)
     model_path = resolve_model(request.model or profile.model)
+    notes = [*getattr(dataset, "notes", ())]
+    if reader := PromptReader.of_model(model_path):
+        notes += cut_notes(samples, reader)
+        samples = marked(samples, reader)
     setup = Setup(
         profile=profile.name,
         dataset=request.dataset,
@@ -236,6 +244,7 @@ def prepare(
         setup=setup,
         units=make_units(setup, variants, samples, request.seeds),
         output_dir=request.output_dir or Path("results/runs") / f"{profile.name}-{request.dataset}",
+        notes=tuple(notes),
     )
 
 
@@ -288,10 +297,12 @@ def model_fingerprint(path: Path) -> str:
     """Fingerprint of a diffusers folder, without loading it.
 
     Raises:
-        ModelError: the folder is not complete.
+        ModelError: the folder is not complete, or holds a model of another kind.
     """
     from piva_bench.diffusion.checkpoint import fingerprint
+    from piva_bench.diffusion.kinds import check_kind
 
+    check_kind(path)
     try:
         return fingerprint(path)
     except OSError as error:

@@ -153,5 +153,7 @@ def _compute(
 def rescore(store: Store, scorer: Scorer, warn: Warn) -> tuple[int, int]:
     """Scores every record of a store; how many have scores now, and how many failed edits have none."""
     records = store.records().values()
+    for record in records:
+        store.is_whole(record)  # warns of pictures that are gone: their scores stay, and are theirs no longer
     scored = sum(scorer.score(store, record, warn) is not None for record in records)
     return scored, sum(record.status == "failed" for record in records)

@@ -106,6 +106,7 @@ class Scorer:
             mask=mask_pixels(sample, record.resolution),
             source_prompt=sample.source_prompt,
             target_prompt=sample.target_prompt,
+            edited_is_jpeg=record.from_jpeg,
         )
 
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from piva_bench.data.files import refuse_pipes
 from piva_bench.data.pictures import Frame, fit, fit_mask
 from piva_bench.errors import DataError, UserError
 from piva_bench.method import EditMethod, EditOutcome, EditTask, MethodCard, OnStep, Progress
@@ -68,6 +69,7 @@ def open_picture(path: Path) -> Image.Image:
     Raises:
         DataError: it is missing or no picture.
     """
+    refuse_pipes(path)
     try:
         image = Image.open(path)
         image.load()

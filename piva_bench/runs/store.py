@@ -172,7 +172,7 @@ class Store:
             for name in record.files:
                 self._read_file(record, name)
         except DataError as error:
-            self._warn(f"{error}: computing it again")
+            self._warn(f"{error}: it counts as missing, and `piva-bench run` makes it again")
             return False
         return True
 
@@ -217,7 +217,7 @@ class Store:
         except FileNotFoundError:
             return None
         except (ValidationError, OSError):
-            self._warn(f"{path} is torn: scoring again")
+            self._warn(f"{path} is torn: it counts as missing, and `piva-bench score` makes it again")
             return None
 
     # Writing ----------------------------------------------------------------------------------------------
@@ -329,4 +329,6 @@ def _trace_json(trace: dict[str, list[float]]) -> bytes:
 
 
 def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+    # A path that is not text in this system's encoding holds halves of characters; JSON spells them out.
+    return (text + "\n").encode(errors="backslashreplace")
