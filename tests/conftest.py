@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
-import piva_bench  # noqa: F401  before any test file: it makes torchvision importable beside a CPU build of torch
+import piva_bench
+
+piva_bench.prepare()  # before any test file: it makes torchvision importable beside a CPU build of torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from piva_bench import __version__, streams
+from piva_bench import __version__, prepare, streams
 from piva_bench.cli import (
+    check,
     compare,
     data,
     describe,
@@ -18,6 +19,7 @@ from piva_bench.cli import (
     edit3d,
     list_,
     models,
+    new,
     profile,
     report,
     run,
@@ -54,6 +56,8 @@ app.command("profile", epilog=profile.EXAMPLES)(profile.profile)
 app.command("score", epilog=score.EXAMPLES)(score.score)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
+app.add_typer(new.app, name="new")
+app.add_typer(check.app, name="check")
 app.add_typer(studio.app, name="studio")
 
 
@@ -78,6 +82,7 @@ def _options(
 
 def main() -> None:
     """Runs the command line; a ``UserError`` becomes one line and exit code 2."""
+    prepare()
     try:
         with streams.prepared():
             app()

@@ -63,8 +63,8 @@ def _prompts(dataset: Dataset, profile: Profile) -> tuple[list[str], list[Proble
     """What the profile's model does not read of the prompts, and the samples that ask for nothing by that."""
     from piva_bench.data.dataset import Problem
     from piva_bench.data.sample import UnreadableSample, readable
-    from piva_bench.diffusion.prompts import PromptReader, cut_notes, marked
     from piva_bench.profiles import resolve_model
+    from piva_bench.runs.prompts import PromptReader, cut_notes, marked
 
     try:
         reader = PromptReader.of_model(resolve_model(profile.model))

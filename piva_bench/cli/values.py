@@ -116,7 +116,7 @@ def check_prompts(source: str, target: str, model: Path) -> list[str]:
     Raises:
         UserError: one is empty or no text, or they are the same, as written or as far as they are read.
     """
-    from piva_bench.diffusion.prompts import PromptReader, cut_line, same_fault
+    from piva_bench.runs.prompts import PromptReader, cut_line, same_fault
 
     prompts = {"source": source, "target": target}
     for name, prompt in prompts.items():

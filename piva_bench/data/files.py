@@ -178,21 +178,6 @@ def fingerprint(files: Files, paths: Iterable[Path], base: Path, texts: Iterable
     return digest.hexdigest()
 
 
-def safe_join(base: Path, name: str) -> Path:
-    """`base` / `name`, refusing a name that could leave `base` (absolute, a drive, "..") or is no path.
-
-    Characters that cannot be printed (a line break, a NUL) are refused, too: messages show paths.
-
-    Raises:
-        ValueError: in a few words.
-    """
-    parts = PurePosixPath(name).parts
-    odd = "\\" in name or ":" in name or not name.isprintable()
-    if not parts or odd or name.startswith("/") or ".." in parts:
-        raise ValueError("is not a plain relative path")
-    return base.joinpath(*parts)
-
-
 def composed(name: str) -> str:
     """The name as people read it: accents that some systems write as characters of their own are joined to letters."""
     return unicodedata.normalize("NFC", name)

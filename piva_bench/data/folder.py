@@ -24,11 +24,12 @@ from PIL import Image
 
 from piva_bench.data.dataset import DatasetCard
 from piva_bench.data.fields import fault, prompt, short, storable, text
-from piva_bench.data.files import FolderFiles, existing, safe_join
+from piva_bench.data.files import FolderFiles, existing
 from piva_bench.data.pictures import Frame, fit, fit_mask
 from piva_bench.data.sample import Sample, UnreadableSample, need_readable, readable
 from piva_bench.data.tables import read_table
 from piva_bench.errors import DataError
+from piva_bench.files import safe_join
 from piva_bench.paths import absolute
 
 if TYPE_CHECKING:

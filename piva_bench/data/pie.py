@@ -27,10 +27,11 @@ from piva_bench import paths
 from piva_bench.data.card import read_card
 from piva_bench.data.dataset import DatasetCard
 from piva_bench.data.fields import fault, prompt, short, storable, text
-from piva_bench.data.files import Files, FolderFiles, ZipFiles, fingerprint, open_files, safe_join
+from piva_bench.data.files import Files, FolderFiles, ZipFiles, fingerprint, open_files
 from piva_bench.data.rle import check_rle, empty_runs
 from piva_bench.data.sample import Sample, UnreadableSample, need_readable, readable
 from piva_bench.errors import DataError
+from piva_bench.files import safe_join
 
 if TYPE_CHECKING:
     from piva_bench.profiles import Profile

@@ -18,6 +18,7 @@ from functools import cached_property
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any, Protocol
 
+from piva_bench import prepare
 from piva_bench.errors import UserError
 from piva_bench.runs.plan import Batch, Unit
 from piva_bench.runs.watcher import Watcher
@@ -266,6 +267,7 @@ def _serve(pipe: Any, order: Order, threads: int | None) -> None:
     """What a worker process does: batches as they are sent, until nobody sends any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver ends us
     threading.Thread(target=_die_with_the_driver, daemon=True).start()
+    prepare()
     import torch
 
     from piva_bench.runs.worker import Tell

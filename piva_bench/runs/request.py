@@ -211,7 +211,7 @@ def prepare(
     Raises:
         UserError: an unknown name, a parameter out of bounds, a missing dataset, model or device.
     """
-    from piva_bench.diffusion.prompts import PromptReader, cut_notes, marked
+    from piva_bench.runs.prompts import PromptReader, cut_notes, marked
 
     profile, dataset = opened or open_both(request)
     if variants is None:

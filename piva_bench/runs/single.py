@@ -38,6 +38,8 @@ class SingleEdit:
         frames: the edit on its way, first to last; empty unless asked for.
         frame: how the picture was prepared.
         seconds: wall time.
+        unet_evaluations: rows that the network computed.
+        trace: scalars of every step, by name.
     """
 
     source: Image.Image
@@ -45,6 +47,8 @@ class SingleEdit:
     frames: list[Image.Image] = field(default_factory=list)
     frame: Frame | None = None
     seconds: float = 0.0
+    unet_evaluations: int = 0
+    trace: dict[str, list[float]] = field(default_factory=dict)
 
     def side_by_side(self) -> Image.Image:
         """Source and edit in one picture."""
@@ -153,7 +157,9 @@ def edit_one(
     frames = [
         frame.crop(_image(denoiser.decode_latents(latents)[0])) for latents in (film.latents if film else ())
     ]
-    return SingleEdit(frame.crop(square), frame.crop(_image(outcome.image)), frames, frame, outcome.seconds)
+    edited = frame.crop(_image(outcome.image))
+    costs = outcome.seconds, outcome.unet_evaluations, outcome.trace
+    return SingleEdit(frame.crop(square), edited, frames, frame, *costs)
 
 
 class Film:

@@ -248,7 +248,7 @@ def test_of_several_text_encoders_the_one_that_reads_most_counts(sd3_folder, flu
 
     from diffusers import FluxPipeline, StableDiffusion3Pipeline
 
-    from piva_bench.diffusion.prompts import T5_LENGTHS, PromptReader
+    from piva_bench.runs.prompts import T5_LENGTHS, PromptReader
 
     assert PromptReader.of_model(sd3_folder).length == 77  # two CLIPs, no T5
     assert PromptReader.of_model(flux_folder).length == 512

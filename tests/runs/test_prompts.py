@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from piva_bench.data.sample import Sample, UnreadableSample
-from piva_bench.diffusion.prompts import PromptReader, cut_notes, marked, same_fault
+from piva_bench.runs.prompts import PromptReader, cut_notes, marked, same_fault
 from tests.tiny_sd import make_tiny_sd
 
 
