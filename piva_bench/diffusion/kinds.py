@@ -53,7 +53,8 @@ def _kind_of_folder(folder: Path) -> str | None:
     unet, vae = (_config(folder / name / "config.json") for name in ("unet", "vae"))
     if unet.get("addition_embed_type") == "text_time" or (folder / "text_encoder_2").is_dir():
         return _SDXL
-    if name := unet.get("addition_embed_type"):
+    # "text" alone is made of the prompt's own embeddings; the embedded model has it.
+    if (name := unet.get("addition_embed_type")) not in (None, "text"):
         return f"a model whose UNet wants more embeddings than the prompt's ('{name}', as of DeepFloyd IF or Kandinsky)"
     if unet.get("class_embed_type") or unet.get("num_class_embeds"):
         return _LABELS

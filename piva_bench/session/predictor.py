@@ -197,10 +197,10 @@ class Predictor:
         with torch.set_grad_enabled(graph):
             noisy = torch.cat([block.noisy.latents for block in blocks])
             t = torch.cat([block.noisy.t for block in blocks])
-            output = denoiser.predict_noise(noisy, t, self._stack(blocks, rows), effects)
+            output = denoiser.predict_noise(noisy, t, self._stack(blocks, rows), effects).chunk(len(blocks))
         self.evaluations += len(blocks)
         self.differentiated += len(blocks) * graph
-        return output.chunk(len(blocks))
+        return output
 
     def _stack(self, blocks: Sequence[_Block], rows: Rows) -> Condition:
         """The conditions of several blocks, kept while the rows stay."""

@@ -50,7 +50,7 @@ SDXL = {
     ("changes", "kind"),
     [
         (SDXL, "an SDXL model"),
-        ({"addition_embed_type": "text", "addition_embed_type_num_heads": 2}, "'text', as of DeepFloyd IF"),
+        ({"addition_embed_type": "image", "encoder_hid_dim": 24}, "'image', as of DeepFloyd IF"),
         ({"num_class_embeds": 10}, "a class-conditional model"),
         ({"class_embed_type": "timestep"}, "a class-conditional model"),
         (
@@ -161,3 +161,9 @@ def test_it_is_said_before_weights_are_read_or_a_run_begins(cli, bench, tmp_path
     assert not (tmp_path / "out").exists()
     with pytest.raises(ModelError, match="an SDXL model"):
         load_parts(tmp_path / "model", torch.device("cpu"), torch.float32)
+
+
+def test_the_embedded_model_is_none_of_these():
+    from piva_bench.paths import embedded_model_dir
+
+    check_kind(embedded_model_dir())
