@@ -104,9 +104,9 @@ class Predictor:
             else:
                 blocks = [block for name in names for block in wanted[name]]
                 found |= self._merged(blocks, rows, graph=names is graph)
-        return {
-            name: _guided([found[block] for block in wanted[name]], query) for name, query in queries.items()
-        }
+        # Leaves need their graph through guidance, too.
+        with torch.set_grad_enabled(bool(graph)):
+            return {name: _guided([found[b] for b in wanted[name]], q) for name, q in queries.items()}
 
     def _check(self, query: Query) -> None:
         known = self.adapters.names if self.adapters else ()
