@@ -1,3 +1,5 @@
 """Measurements of the engine; each is a script, and says what it compares."""
 
-import piva_bench  # noqa: F401  first: it makes torchvision importable beside a CPU build of torch
+import piva_bench
+
+piva_bench.prepare()  # first: it makes torchvision importable beside a CPU build of torch

@@ -32,8 +32,8 @@ from piva_bench.diffusion.random_model import random_denoiser
 from piva_bench.errors import UnknownName
 from piva_bench.method import EditTask
 from piva_bench.profiles import EMBEDDED_MODEL, PROFILES, resolve_model
-from piva_bench.runs.plan import resolve_variants
 from piva_bench.runs.profile import matrix_speed, random_tasks, step_flops
+from piva_bench.runs.variants import resolve_variants
 
 ROWS_OF_DDS = 4
 
@@ -188,14 +188,15 @@ PARTS = ("rows", "dds", "piva", "sweep", "options")
 def sweep(
     denoiser: Denoiser, tasks: Sequence[EditTask], weights: Sequence[float], steps: int, share: bool
 ) -> int:
-    """The values of a sweep one after the other on one batch; UNet rows computed for an edit of each."""
+    """The values of a sweep one after the other on one batch; UNet rows that are computed for it."""
     denoiser.kept = KeptRows() if share else None
-    rows = 0
+    rows = []
+    hook = denoiser.network.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
     for weight in weights:
-        method = Piva(Piva.Params(steps=steps, preservation_weight=weight))
-        rows += method.edit(tasks, denoiser, 0)[0].unet_evaluations
+        Piva(Piva.Params(steps=steps, preservation_weight=weight)).edit(tasks, denoiser, 0)
+    hook.remove()
     denoiser.kept = None
-    return rows
+    return sum(rows)
 
 
 def main(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from methods.dds import DDS, DDSParams
 from piva_bench.distillation.params import DistillationParams
-from piva_bench.method import MethodCard
+from piva_bench.method import MethodCard, Strength
 from piva_bench.params import parameter
 from piva_bench.session.query import Query
 
@@ -48,6 +48,7 @@ class CDS(DDS):
         paper="2311.18608",
         summary="DDS and a contrastive loss on self-attention features that keeps the source's structure.",
         kind="distillation",
+        strength=Strength(parameter="guidance_scale", values=(2, 3, 5, 7.5, 10)),
         idea_code_license="none stated (HyelinNAM/ContrastiveDenoisingScore)",
     )
     Params: ClassVar[type[DistillationParams]] = CDSParams

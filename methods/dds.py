@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from piva_bench.distillation.method import DistillationMethod
 from piva_bench.distillation.params import DistillationParams
-from piva_bench.method import MethodCard
+from piva_bench.method import MethodCard, Strength
 from piva_bench.session.query import Query
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class DDS(DistillationMethod):
         paper="2304.07090",
         summary="Subtracts the source's own score: only what the two prompts tell apart moves the picture.",
         kind="distillation",
+        strength=Strength(parameter="guidance_scale", values=(2, 3, 5, 7.5, 10)),
         idea_code_license="Apache-2.0 (google/prompt-to-prompt)",
     )
     Params: ClassVar[type[DistillationParams]] = DDSParams

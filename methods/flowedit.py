@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import model_validator
 
-from piva_bench.method import MethodCard
+from piva_bench.method import MethodCard, Strength
 from piva_bench.params import MethodParams, parameter
 from piva_bench.sampling.method import SamplingMethod
 from piva_bench.session.query import Query
@@ -58,6 +58,7 @@ class FlowEdit(SamplingMethod):
         paper="2412.08629",
         summary="Moves the source along the difference of two velocities, without inversion.",
         kind="sampling",
+        strength=Strength(parameter="guidance_scale", values=(2, 5, 8, 13.5, 20)),
         idea_code_license="MIT (fallenshock/FlowEdit)",
     )
     Params = FlowEditParams

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from methods.dds import DDS, DDSParams
 from piva_bench.distillation.params import DistillationParams
-from piva_bench.method import MethodCard
+from piva_bench.method import MethodCard, Strength
 from piva_bench.params import parameter
 from piva_bench.session.query import Query
 
@@ -39,6 +39,7 @@ class IDS(DDS):
         paper="2502.19930",
         summary="Corrects the noise until the source's own score reproduces the source; then DDS.",
         kind="distillation",
+        strength=Strength(parameter="guidance_scale", values=(2, 3, 5, 7.5, 10)),
         idea_code_license="BSD-3-Clause (shhh0620/IDS)",
     )
     Params: ClassVar[type[DistillationParams]] = IDSParams

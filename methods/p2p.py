@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from piva_bench.method import MethodCard
+from piva_bench.method import MethodCard, Strength
 from piva_bench.params import MethodParams, parameter
 from piva_bench.sampling.method import SamplingMethod
 from piva_bench.session.query import Query
@@ -56,6 +56,7 @@ class P2P(SamplingMethod):
         paper="2208.01626",
         summary="Inverts the source by DDIM and samples it again as the target under the source's attention.",
         kind="sampling",
+        strength=Strength(parameter="guidance_scale", values=(1.5, 3, 5, 7.5, 10)),
         idea_code_license="Apache-2.0 (google/prompt-to-prompt)",
     )
     Params = P2PParams

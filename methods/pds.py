@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from piva_bench.distillation.method import DistillationMethod
 from piva_bench.distillation.params import DistillationParams
-from piva_bench.method import MethodCard
+from piva_bench.method import MethodCard, Strength
 from piva_bench.params import parameter
 from piva_bench.session.query import Query
 
@@ -52,6 +52,7 @@ class PDS(DistillationMethod):
         paper="2311.13831",
         summary="Matches the stochastic latents of source and edit: DDS with a pull to the source, by timestep.",
         kind="distillation",
+        strength=Strength(parameter="guidance_scale", values=(5, 10, 25, 50, 100)),
         idea_code_license="none stated (KAIST-Visual-AI-Group/PDS)",
     )
     Params: ClassVar[type[DistillationParams]] = PDSParams

@@ -12,7 +12,7 @@ from pydantic import model_validator
 
 from methods.dds import DDS, DDSParams
 from piva_bench.distillation.params import AdapterParams, AdapterSpec, DistillationParams
-from piva_bench.method import MethodCard
+from piva_bench.method import MethodCard, Strength
 from piva_bench.params import MethodParams, parameter
 from piva_bench.session.query import Query
 
@@ -98,6 +98,7 @@ class Piva(Preserving, DDS):
         paper="2406.08953",
         summary="DDS plus the difference of two scores learned on the way, of the source and of the edit.",
         kind="distillation",
+        strength=Strength(parameter="preservation_weight", values=(0.1, 0.2, 0.4, 0.8, 1.6)),
         idea_code_license="no official code known",
     )
     Params: ClassVar[type[DistillationParams]] = PivaParams

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from methods.dds import DDS
 from methods.piva import PreservationParams, Preserving
 from piva_bench.distillation.params import DistillationParams
-from piva_bench.method import MethodCard
+from piva_bench.method import MethodCard, Strength
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +33,7 @@ class PivaAnalytic(Preserving, DDS):
         paper=None,
         summary="DDS and an L2 pull to the source, which Piva becomes with perfectly trained adapters.",
         kind="distillation",
+        strength=Strength(parameter="preservation_weight", values=(0.1, 0.2, 0.4, 0.8, 1.6)),
         idea_code_license="derived here",
     )
     Params: ClassVar[type[DistillationParams]] = PivaAnalyticParams

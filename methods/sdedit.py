@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from piva_bench.method import MethodCard
+from piva_bench.method import MethodCard, Strength
 from piva_bench.params import MethodParams, parameter
 from piva_bench.sampling.method import SamplingMethod
 from piva_bench.session.query import Query
@@ -42,6 +42,7 @@ class SDEdit(SamplingMethod):
         paper="2108.01073",
         summary="Noises the source part of the way and denoises it as the target; strength is the only knob.",
         kind="sampling",
+        strength=Strength(parameter="strength", values=(0.2, 0.4, 0.6, 0.8, 1)),
         idea_code_license="MIT (ermongroup/SDEdit)",
     )
     Params = SDEditParams

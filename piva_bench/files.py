@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
@@ -54,3 +54,18 @@ def write_atomic(path: Path, data: bytes) -> None:
     """
     with atomic_file(path) as file:
         file.write(data)
+
+
+def safe_join(base: Path, name: str) -> Path:
+    """`base` / `name`, refusing a name that could leave `base` (absolute, a drive, "..") or is no path.
+
+    Characters that cannot be printed (a line break, a NUL) are refused, too: messages show paths.
+
+    Raises:
+        ValueError: in a few words.
+    """
+    parts = PurePosixPath(name).parts
+    odd = "\\" in name or ":" in name or not name.isprintable()
+    if not parts or odd or name.startswith("/") or ".." in parts:
+        raise ValueError("is not a plain relative path")
+    return base.joinpath(*parts)

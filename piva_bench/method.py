@@ -46,6 +46,15 @@ OnStep = Callable[[Progress], None]
 """Called after every step."""
 
 
+class Strength(BaseModel):
+    """The parameter that says how strongly a method edits, and the values that its curve is drawn over."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parameter: str
+    values: tuple[float, ...] = Field(min_length=2)
+
+
 class MethodCard(BaseModel):
     """Who a method is.
 
@@ -61,6 +70,9 @@ class MethodCard(BaseModel):
     summary: str
     kind: Literal["distillation", "sampling", "reference"]
     uses_mask: bool = False
+    strength: Strength | None = Field(
+        default=None, description="the parameter a trade-off curve is swept over"
+    )
     idea_code_license: str = Field(
         description="licence of the authors' code; ours is written from the equations"
     )

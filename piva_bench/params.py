@@ -2,20 +2,82 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Source = Literal["paper", "official code", "seed", "assumed"]
 """Where a default comes from: paper, official code, a summary of the paper, or our choice."""
 
 
 class MethodParams(BaseModel):
-    """Base of a method's parameters: every field has bounds, a description and the source of its default."""
+    """Base of a method's parameters: every field has bounds, a description and the source of its default.
+
+    Attributes:
+        recipe: whether these are parameters that many methods share, whose defaults a profile may replace. What a
+            method declares itself stays as it says.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    recipe: ClassVar[bool] = False
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number_means_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python takes true for 1; somebody who writes ``steps=true`` does not mean one step."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
+            raise ValueError("write a number, not true or false")
+        return value
 
 
-def parameter(default: Any, *, source: Source, description: str, **bounds: Any) -> Any:
-    """A field of ``MethodParams``: default, its source, what it does, and bounds (``ge``, ``le``, ``gt``)."""
-    return Field(default, description=description, json_schema_extra={"source": source}, **bounds)
+def parameter(
+    default: Any, *, source: Source, description: str, embedded: Any = None, paper: Any = None, **bounds: Any
+) -> Any:
+    """A field of ``MethodParams``.
+
+    Args:
+        default: in every profile that has none of its own.
+        source: where the default comes from.
+        description: what it does, in a few words.
+        embedded: default in the profile of this name; None if it is the general one.
+        paper: likewise.
+        **bounds: of numbers, ``ge``, ``gt``, ``le``, ``lt``.
+    """
+    profiles = {
+        name: value for name, value in (("embedded", embedded), ("paper", paper)) if value is not None
+    }
+    extra: dict[str, Any] = {"source": source} | ({"profiles": profiles} if profiles else {})
+    return Field(default, description=description, json_schema_extra=extra, **bounds)
+
+
+def profile_defaults(params: type[MethodParams], profile: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults that a profile replaces: those of shared recipes, and those a method declares for it.
+
+    Args:
+        params: of a method.
+        profile: its name.
+        recipe: what the profile says of shared recipes, by parameter.
+    """
+    found = {}
+    for name, field in params.model_fields.items():
+        extra = field.json_schema_extra
+        own = extra.get("profiles", {}) if isinstance(extra, dict) else {}
+        owner = next(cls for cls in params.__mro__ if name in vars(cls).get("__annotations__", {}))
+        if isinstance(own, dict) and profile in own:
+            found[name] = own[profile]
+        elif vars(owner).get("recipe", False) and name in recipe:
+            found[name] = recipe[name]
+    return found
+
+
+def faults(params: type[MethodParams]) -> list[str]:
+    """What is missing in the declarations of parameters, one line each: a source, a description, bounds."""
+    found = []
+    for name, field in params.model_fields.items():
+        extra = field.json_schema_extra
+        if not isinstance(extra, dict) or "source" not in extra or not field.description:
+            found.append(f"{name} says not what it does or where its default comes from: use parameter(...)")
+        if field.annotation in (int, float) and not field.metadata:
+            found.append(f"{name} has no bounds: give ge, gt, le or lt")
+    return found

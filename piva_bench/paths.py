@@ -1,10 +1,16 @@
-"""Where the embedded data lies."""
+"""Where the embedded data lies, and where paths lead."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
+
+
+def absolute(path: Path) -> Path:
+    """The path without links and dots. Links that lead in a circle stay: whoever opens the file is told of them."""
+    return Path(os.path.realpath(path))
 
 
 def data_root() -> Path:

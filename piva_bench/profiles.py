@@ -29,7 +29,7 @@ class Profile(BaseModel):
     protocol: str = Field(description="metric protocol that `run` scores with")
     method_defaults: dict[str, Any] = Field(
         default_factory=dict,
-        description="replaces a method's own default where the method has such a parameter; "
+        description="replaces defaults of the recipes that methods share (not what a method declares itself); "
         "parameters given by the user win",
     )
 
@@ -49,10 +49,6 @@ class Profile(BaseModel):
                 "method_defaults": self.method_defaults | self.scene_defaults,
             }
         )
-
-    def defaults_for(self, fields: set[str]) -> dict[str, Any]:
-        """The entries of ``method_defaults`` that a method with these parameter names understands."""
-        return {name: value for name, value in self.method_defaults.items() if name in fields}
 
 
 PROFILES: dict[str, Profile] = {

@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
-import piva_bench  # noqa: F401  before any test file: it makes torchvision importable beside a CPU build of torch
+import piva_bench
+
+piva_bench.prepare()  # before any test file: it makes torchvision importable beside a CPU build of torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -43,6 +45,7 @@ def cli(bench, tiny_profile, monkeypatch, capsys, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PIVA_BENCH_DATA_ROOT", str(bench / "data"))
+    monkeypatch.setenv("PIVA_BENCH_WORKERS", "1")  # what is patched here is not patched in other processes
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["piva-bench", *map(str, arguments)])

@@ -43,6 +43,10 @@ class Invert(EditMethod):
     card = card("invert")
     Params = NoParams
 
+    @property
+    def steps(self):
+        return self.params.steps
+
     def edit(self, batch, denoiser, seed, on_step=None):
         for step in range(self.params.steps):
             if on_step:
@@ -63,6 +67,27 @@ class Slow(Invert):
             file.write(",".join(t.sample_id for t in batch) + "\\n")
         time.sleep(float(os.environ.get("SLOW_SECONDS", "0")))
         return super().edit(batch, denoiser, seed, on_step)
+
+
+class Kills(Invert):
+    """Takes its process with it when it meets sample s1: always, or once, as long as a file is not there."""
+    card = card("kills")
+
+    def edit(self, batch, denoiser, seed, on_step=None):
+        once = os.environ.get("KILL_ONCE")
+        if any(t.sample_id == "s1" for t in batch) and not (once and Path(once).exists()):
+            if once:
+                Path(once).write_text("done")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().edit(batch, denoiser, seed, on_step)
+
+
+class Useless(Invert):
+    """Always makes the same mistake."""
+    card = card("useless")
+
+    def edit(self, batch, denoiser, seed, on_step=None):
+        return {}["x"]
 
 
 class FailsOne(Invert):
@@ -128,13 +153,14 @@ class PixelsV1:
 '''
 
 # The embedded profile at the tiny size, so that what is tested is the default path of every command.
+# A file, because worker processes read it again.
 LAUNCHER = """
-import sys
 from piva_bench import profiles
 profiles.PROFILES["embedded"] = profiles.PROFILES["embedded"].model_copy(
     update={"model": %r, "resolution": 32, "protocol": "pixels-v1", "method_defaults": {"steps": 2}})
 from piva_bench.cli.app import main
-main()
+if __name__ == "__main__":
+    main()
 """
 
 
@@ -143,6 +169,7 @@ def make_bench(root: Path) -> Path:
     make_tiny_sd(root / "model")
     make_dataset(root / "data")
     (root / "odd.py").write_text(METHODS)
+    (root / "launch.py").write_text(LAUNCHER % str(root / "model"))
     (root / "plugins" / "pixels-1.0.dist-info").mkdir(parents=True)
     (root / "plugins" / "pixels.py").write_text(PROTOCOL)
     (root / "plugins" / "pixels-1.0.dist-info" / "METADATA").write_text("Name: pixels\nVersion: 1.0\n")
@@ -182,8 +209,8 @@ def make_dataset(root: Path, samples: int = SAMPLES) -> None:
 
 
 def command(bench: Path, *arguments: str) -> list[str]:
-    """The command line on the miniature, as ``python -c``."""
-    return [sys.executable, "-c", LAUNCHER % str(bench / "model"), *arguments]
+    """The command line on the miniature."""
+    return [sys.executable, str(bench / "launch.py"), *arguments]
 
 
 def environment(bench: Path, **more: str) -> dict[str, str]:

@@ -60,7 +60,7 @@ def test_a_broken_plugin_is_one_line(plugin, module, message):
 def test_did_you_mean():
     with pytest.raises(UnknownName, match="Unknown method 'piva_analytical'. Did you mean piva_analytic"):
         METHODS.load("piva_analytical")
-    with pytest.raises(UnknownName, match=r"Unknown method 'zzz'. Known: .*dds.* path/to/file.py:Class"):
+    with pytest.raises(UnknownName, match=r"Unknown method 'zzz'. Known: .*dds.* path/to/file.py:Name"):
         METHODS.load("zzz")
 
 

@@ -17,8 +17,14 @@ def test_importing_the_package_is_cheap_and_lazy():
     assert result.stdout.strip() == "[]", result.stderr
 
 
+def test_importing_the_library_changes_no_variable_and_no_import():
+    code = "import os, sys; before = dict(os.environ), list(sys.meta_path); import piva_bench, piva_bench.plugin; "
+    code += "print(before == (dict(os.environ), list(sys.meta_path)), 'torch' in sys.modules)"
+    assert python(code).stdout.strip() == "True False"
+
+
 def test_openmp_does_not_spin_unless_asked_to():
-    code = "import os{}; import piva_bench; print(os.environ['OMP_WAIT_POLICY'])"
+    code = "import os{}; import piva_bench; piva_bench.prepare(); print(os.environ['OMP_WAIT_POLICY'])"
     unset = "; os.environ.pop('OMP_WAIT_POLICY', None)"
     assert python(code.format(unset)).stdout.strip() == "PASSIVE"
     assert python(code.format("; os.environ['OMP_WAIT_POLICY'] = 'ACTIVE'")).stdout.strip() == "ACTIVE"
@@ -27,7 +33,8 @@ def test_openmp_does_not_spin_unless_asked_to():
 def test_torchvision_works_after_the_package_is_imported():
     """In a fresh process, with the libraries that need it; resampling is one thing they use of it."""
     result = python(
-        "import piva_bench, open_clip, lpips, torch, torchvision\n"
+        "import piva_bench; piva_bench.prepare()\n"
+        "import open_clip, lpips, torch, torchvision\n"
         "from torchvision.transforms import v2\n"
         "print(v2.functional.resize(torch.zeros(3, 8, 8), [4, 4]).shape, torchvision.__spec__.origin)"
     )
@@ -36,7 +43,7 @@ def test_torchvision_works_after_the_package_is_imported():
 
 
 def test_asking_whether_torchvision_exists_does_not_import_torch():
-    code = "import piva_bench, sys; from importlib.util import find_spec as f; "
+    code = "import piva_bench, sys; piva_bench.prepare(); from importlib.util import find_spec as f; "
     code += "print(bool(f('torchvision')), 'torch' in sys.modules)"
     assert python(code).stdout.strip() == "True False"
 

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from piva_bench.distillation.method import DistillationMethod
-from piva_bench.distillation.params import DistillationParams
-from piva_bench.method import MethodCard
-from piva_bench.params import parameter
-from piva_bench.session.query import Query
+from piva_bench.plugin import DistillationMethod, DistillationParams, MethodCard, Query, parameter
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from piva_bench.session.step import Step
+    from piva_bench.plugin import Step, Tensor
 
 
 class AnchoredDDSParams(DistillationParams):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
 
-from piva_bench import __version__
+from piva_bench import __version__, prepare, streams
 from piva_bench.cli import (
+    check,
     compare,
     data,
     describe,
@@ -16,6 +19,7 @@ from piva_bench.cli import (
     edit3d,
     list_,
     models,
+    new,
     profile,
     report,
     run,
@@ -26,6 +30,7 @@ from piva_bench.cli import (
 )
 from piva_bench.cli.say import show_warnings_in_a_line
 from piva_bench.errors import UserError
+from piva_bench.runs.blame import TRACEBACK
 from piva_bench.text import one_line
 
 EXIT_USER_ERROR = 2
@@ -53,6 +58,8 @@ app.command("profile", epilog=profile.EXAMPLES)(profile.profile)
 app.command("score", epilog=score.EXAMPLES)(score.score)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
+app.add_typer(new.app, name="new")
+app.add_typer(check.app, name="check")
 app.add_typer(studio.app, name="studio")
 
 
@@ -67,15 +74,23 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    show_traceback: Annotated[
+        bool, typer.Option("--traceback", help="Of errors also print where they were raised.")
+    ] = False,
 ) -> None:
-    pass
+    if show_traceback:
+        os.environ[TRACEBACK] = "1"  # worker processes inherit it
 
 
 def main() -> None:
     """Runs the command line; a ``UserError`` becomes one line and exit code 2."""
     show_warnings_in_a_line()
+    prepare()
     try:
-        app()
+        with streams.prepared():
+            app()
     except UserError as error:
+        if os.environ.get(TRACEBACK):
+            traceback.print_exc()
         typer.echo(f"error: {one_line(error)}", err=True)
         sys.exit(EXIT_USER_ERROR)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from piva_bench.cli import options
-from piva_bench.errors import UserError
+from piva_bench.errors import ModelError, UserError
 
 if TYPE_CHECKING:
+    from piva_bench.data.dataset import Dataset, Problem
+    from piva_bench.profiles import Profile
     from piva_bench.scene.objaverse import ObjectCard
 
 EXIT_PROBLEMS = 3
@@ -39,6 +41,12 @@ def verify(
     lenient = {"strict": False} if "strict" in inspect.signature(opener).parameters else {}
     opened = opener(get_profile(profile), data_root, **lenient)
     problems = find_problems(opened)
+    cut, more = _prompts(opened, get_profile(profile))
+    problems += more
+    said = {problem.message for problem in problems}
+    for note in (*getattr(opened, "notes", ()), *cut):
+        if note not in said:
+            typer.echo(f"note: {note}", err=True)
     for problem in problems[:show]:
         typer.echo(problem.message)
     if len(problems) > show:
@@ -49,6 +57,24 @@ def verify(
     )
     if problems:
         raise typer.Exit(EXIT_PROBLEMS)
+
+
+def _prompts(dataset: Dataset, profile: Profile) -> tuple[list[str], list[Problem]]:
+    """What the profile's model does not read of the prompts, and the samples that ask for nothing by that."""
+    from piva_bench.data.dataset import Problem
+    from piva_bench.data.sample import UnreadableSample, readable
+    from piva_bench.profiles import resolve_model
+    from piva_bench.runs.prompts import PromptReader, cut_notes, marked
+
+    try:
+        reader = PromptReader.of_model(resolve_model(profile.model))
+    except ModelError as error:
+        return [f"whether prompts are too long was not checked: {error}"], []
+    if reader is None:
+        return [], []
+    samples = readable(dataset.samples)
+    faulty = [sample for sample in marked(samples, reader) if isinstance(sample, UnreadableSample)]
+    return cut_notes(samples, reader), [Problem(sample.id, sample.fault) for sample in faulty]
 
 
 @app.command()

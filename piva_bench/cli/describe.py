@@ -58,7 +58,7 @@ Description = tuple[dict[str, Any], dict[str, Rows]]
 def _method(name: str, profile_name: str) -> Description:
     from piva_bench.profiles import get_profile
     from piva_bench.registry import METHODS
-    from piva_bench.runs.plan import field_params
+    from piva_bench.runs.variants import field_params
 
     cls, profile = METHODS.load(name), get_profile(profile_name)
     tables = {"parameters": _parameters(cls.Params, profile)}
@@ -68,8 +68,10 @@ def _method(name: str, profile_name: str) -> Description:
 
 
 def _parameters(model: type[MethodParams], profile: Profile) -> Rows:
+    from piva_bench.params import profile_defaults
+
     fields = model.model_fields
-    replaced = profile.defaults_for(set(fields))
+    replaced = profile_defaults(model, profile.name, profile.method_defaults)
     # A method's own parameters before those it shares with others.
     declared = [each for base in model.__mro__ for each in vars(base).get("__annotations__", ())]
     ordered = dict.fromkeys(each for each in declared if each in fields)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from piva_bench.cli import options, values
 from piva_bench.errors import UserError
+from piva_bench.files import atomic_file
+from piva_bench.paths import absolute
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from piva_bench.data.pictures import Frame
     from piva_bench.runs.single import SingleEdit
 
@@ -81,9 +85,11 @@ def edit(
     target = output or Path(f"{picture.stem}-{method.rpartition(':')[2]}.png")
     _check_output(picture, target, animation)
     chosen = single.params_for(method, values.parse_params(param or []), model in (None, EMBEDDED_MODEL))
+    path = resolve_model(model or EMBEDDED_MODEL)
+    for line in values.check_prompts(source_prompt, target_prompt, path):
+        typer.echo(line, err=True)
     image = single.open_picture(picture)
     mask_image = single.open_picture(mask) if mask else None
-    path = resolve_model(model or EMBEDDED_MODEL)
     device = resolve_device(device)
 
     import torch
@@ -119,23 +125,31 @@ def _check_output(picture: Path, target: Path, animation: Path | None) -> None:
     for path in (target, animation):
         if path is None:
             continue
-        if path.resolve() == picture.resolve():
+        if absolute(path) == absolute(picture):
             raise UserError(f"{path} is the picture itself: give another name.")
-        if not path.resolve().parent.is_dir():
+        if not absolute(path).parent.is_dir():
             raise UserError(f"There is no folder {path.parent} to write {path.name} into.")
 
 
 def _save(result: SingleEdit, target: Path, compare: bool, animation: Path | None) -> list[Path]:
     written = [target]
     try:
-        result.edited.save(target)
+        _write(result.edited, target)
         if compare:
             written.append(target.with_name(f"{target.stem}-compare.png"))
-            result.side_by_side().save(written[-1])
+            _write(result.side_by_side(), written[-1])
         if animation is not None:
-            frames = result.animation()
-            frames[0].save(animation, save_all=True, append_images=frames[1:], duration=120, loop=0)
             written.append(animation)
+            first, *others = result.animation()
+            _write(first, animation, save_all=True, append_images=others, duration=120, loop=0)
     except OSError as error:
         raise UserError(f"Cannot write {written[-1]}: {error.strerror or error}.") from error
     return written
+
+
+def _write(picture: Image.Image, path: Path, **options: Any) -> None:
+    """Writes a picture wholly or not at all, in the format of the path's ending."""
+    from PIL import Image
+
+    with atomic_file(absolute(path)) as file:
+        picture.save(file, format=Image.registered_extensions()[path.suffix.lower()], **options)

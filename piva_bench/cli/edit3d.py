@@ -71,9 +71,9 @@ def edit3d(
     from piva_bench.cli.progress import step_bars
     from piva_bench.profiles import EMBEDDED_MODEL, get_profile, resolve_model
     from piva_bench.registry import METHODS
-    from piva_bench.runs.plan import resolve_variants
     from piva_bench.runs.request import resolve_device
     from piva_bench.runs.single import check_edits
+    from piva_bench.runs.variants import resolve_variants
 
     colour = _colour(background)
     embedded = model in (None, EMBEDDED_MODEL)
@@ -81,6 +81,8 @@ def edit3d(
     check_edits(METHODS.load(method).card)
     (variant,) = resolve_variants([method], values.parse_params(param or []), profile, scenes=True)
     path, device = resolve_model(model or EMBEDDED_MODEL), resolve_device(device)
+    for line in values.check_prompts(source_prompt, target_prompt, path):
+        typer.echo(line, err=True)
     target = output or Path(f"{scene.stem}-{method.rpartition(':')[2]}")
 
     import torch

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from piva_bench.cli.values import read_config
+from piva_bench.paths import absolute
 from piva_bench.text import one_line
 
 
@@ -82,6 +83,23 @@ BatchSize = Annotated[
     str,
     _option(_HOW, "--batch-size", "-b", help="Edits computed together; auto takes what memory has room for."),
 ]
+Workers = Annotated[
+    str,
+    _option(
+        _HOW,
+        "--workers",
+        help="Processes: auto is one for each core (of one thread each) or GPU; 1 keeps all in this one.",
+    ),
+]
+Snapshots = Annotated[
+    str | None,
+    _option(
+        _WHAT,
+        "--snapshots",
+        metavar="STEPS,...",
+        help="Also file the edits after these numbers of steps, at no cost: 25,50,100.",
+    ),
+]
 Compile = Annotated[
     bool, _option(_HOW, "--compile", help="Compile the UNet's transformer blocks; takes a minute, for a GPU.")
 ]
@@ -133,7 +151,7 @@ DataRoot = Annotated[
 def _use_evaluators(folder: Path | None) -> Path | None:
     """Puts the folder where models are looked for, in this process and those it starts."""
     if folder is not None:
-        os.environ["PIVA_BENCH_EVALUATORS"] = str(folder.resolve())
+        os.environ["PIVA_BENCH_EVALUATORS"] = str(absolute(folder))
     return folder
 
 

@@ -48,8 +48,8 @@ def profile(
     from piva_bench.files import write_atomic
     from piva_bench.profiles import get_profile
     from piva_bench.report.profile import profile_frame, profile_markdown
-    from piva_bench.runs.plan import resolve_variants
     from piva_bench.runs.profile import profile as measure
+    from piva_bench.runs.variants import resolve_variants
 
     chosen = get_profile(profile)
     variants = resolve_variants(values.split(method), values.parse_params(param or []), chosen)

@@ -22,8 +22,13 @@ def report(
     data_root: options.DataRoot = None,
 ) -> None:
     """Write a run's report again (page, tables, comparisons, figures, gallery), and print the table."""
+    from piva_bench.runs.store import Store
+
     directory = values.run_directory(run)
     profile, samples = values.open_run(directory, data_root, warn)
+    store = Store(directory, warn)
+    for record in Store(directory).records().values():
+        store.is_whole(record)
     write_and_print(directory, protocol or profile.protocol, samples)
 
 

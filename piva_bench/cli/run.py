@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from piva_bench.cli import options, values
+from piva_bench.cli.run_options import RunOptions, with_run_options
 from piva_bench.cli.say import warn
 from piva_bench.errors import UserError
 from piva_bench.text import one_line
@@ -37,80 +42,41 @@ Every option is also read from a variable such as PIVA_BENCH_BATCH_SIZE.
 """
 
 
-def run(
-    method: options.Method,
-    dataset: options.Dataset = "pie",
-    profile: options.ProfileName = "embedded",
-    param: options.Param = None,
-    limit: options.Limit = None,
-    sample: options.SampleIds = None,
-    seed: options.Seed = None,
-    device: options.Device = "auto",
-    dtype: options.Precision = options.Dtype.float32,
-    batch_size: options.BatchSize = "auto",
-    compile: options.Compile = False,
-    channels_last: options.ChannelsLast = False,
-    overwrite: options.Overwrite = False,
-    keep_fields: options.KeepFields = False,
-    dry_run: options.DryRun = False,
-    fail_above: options.FailAbove = 0.0,
-    output_dir: options.OutputDir = None,
-    model: options.Model = None,
-    data_root: options.DataRoot = None,
-    evaluators: options.Evaluators = None,
-    config: options.Config = None,
-) -> None:
+@with_run_options
+def run(method: options.Method, common: RunOptions, param: options.Param = None) -> None:
     """Edit a dataset with one or more methods, score the edits and print the table.
 
     Edits are stored batch by batch. The same command again makes only what is missing or has failed.
     """
-    from piva_bench.runs.request import RunRequest, output_dir_of, prepare
+    from piva_bench.runs.request import output_dir_of, prepare
     from piva_bench.runs.store import refuse_second_writer
 
     methods = values.split(method)
     if not methods:
         raise UserError("Give at least one --method; `piva-bench list methods` shows them.")
-    if not dry_run:
-        refuse_second_writer(output_dir_of(output_dir, profile, dataset))
-    del config, evaluators  # their callbacks have done what they ask for
-    prepared = prepare(
-        RunRequest(
-            methods=tuple(methods),
-            dataset=dataset,
-            profile=profile,
-            params=values.parse_params(param or []),
-            samples=tuple(values.split(sample or [])),
-            limit=limit,
-            seeds=tuple(values.parse_seeds(seed or ["0"])),
-            model=model,
-            data_root=data_root,
-            output_dir=output_dir,
-            overwrite=overwrite,
-            device=device,
-            dtype=dtype.value,
-            batch_size=values.parse_batch_size(batch_size),
-            compile=compile,
-            channels_last=channels_last,
-            keep_fields=keep_fields,
-        )
-    )
-    if dry_run:
-        _print_plan(prepared)
+    if not common.dry_run:
+        refuse_second_writer(output_dir_of(common.output_dir, common.profile, common.dataset))
+    prepared = prepare(common.request(methods, values.parse_params(param or [])))
+    if common.dry_run:
+        print_plan(prepared)
         return
-    summary = _execute(prepared)
-    if len(summary.failed) > fail_above * len(summary.records):
-        raise typer.Exit(EXIT_FAILED_SAMPLES)
-
-
-def _execute(prepared: Prepared) -> Summary:
-    from piva_bench.cli.progress import open_progress
+    summary = execute(prepared)
     from piva_bench.cli.report import write_and_print
+
+    write_and_print(prepared.output_dir, prepared.profile.protocol, prepared.samples_by_id())
+    print_summary(prepared, summary, prepared.output_dir / "report")
+    fail_if_many_failed(summary, common.fail_above)
+
+
+def execute(prepared: Prepared, by_sample: bool = False) -> Summary:
+    """Makes the edits of a plan, with a display of the way; an interruption ends the program in order."""
+    from piva_bench.cli.progress import open_progress
     from piva_bench.runs import run as runs
 
     typer.echo(headline(prepared), err=True)
     try:
-        with open_progress() as progress:
-            summary = runs.run(prepared, progress, sys.argv[1:])
+        with interruptible(), open_progress() as progress:
+            return runs.run(prepared, progress, sys.argv[1:], by_sample)
     except KeyboardInterrupt:
         typer.echo(
             f"interrupted: finished batches are stored in {prepared.output_dir}; "
@@ -118,20 +84,56 @@ def _execute(prepared: Prepared) -> Summary:
             err=True,
         )
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    write_and_print(prepared.output_dir, prepared.profile.protocol, prepared.samples_by_id())
-    print_summary(prepared, summary, prepared.output_dir / "report")
-    return summary
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within the block a queue's signals (SIGTERM, and USR2 before a time limit) are an interruption like Ctrl-C."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR2") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        wanted = []  # only there can signals be caught
+    before = {number: signal.signal(number, interrupt) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def fail_if_many_failed(summary: Summary, share: float) -> None:
+    """Ends the program with its own code where more than a share of the edits failed."""
+    if len(summary.failed) > share * len(summary.records):
+        raise typer.Exit(EXIT_FAILED_SAMPLES)
 
 
 def headline(prepared: Prepared) -> str:
-    """What a run stands on, in one line, after a line on each thing that its dataset leaves out."""
+    """What a run stands on, in one line, after lines on what its dataset leaves out and its model does not read."""
     setup = prepared.setup
-    notes = "".join(f"{note}\n" for note in getattr(prepared.dataset, "notes", ()))
+    notes = "".join(f"{note}\n" for note in prepared.notes)
     return (
-        f"{notes}profile {setup.profile} | dataset {setup.dataset}@{setup.dataset_revision[:8]}, "
+        f"{notes}{replaced_defaults(prepared)}profile {setup.profile} | "
+        f"dataset {setup.dataset}@{setup.dataset_revision[:8]}, "
         f"{len(prepared.samples)} of {len(prepared.dataset.samples)} samples | "
         f"model {setup.model}@{setup.model_fingerprint[:8]} | {setup.resolution} px, {setup.dtype}, "
         f"{prepared.device} | scores {prepared.profile.protocol}"
+    )
+
+
+def replaced_defaults(prepared: Prepared) -> str:
+    """A line for each default that the profile replaced, with the methods it did so for."""
+    whose: dict[tuple[str, object, object], list[str]] = {}
+    for variant in prepared.variants:
+        for name, (own, new) in variant.replaced.items():
+            names = whose.setdefault((name, own, new), [])
+            if variant.name not in names:
+                names.append(variant.name)
+    return "".join(
+        f"{name}={new} by profile {prepared.profile.name}, not {own} ({', '.join(methods)})\n"
+        for (name, own, new), methods in whose.items()
     )
 
 
@@ -151,10 +153,11 @@ def print_summary(prepared: Prepared, summary: Summary, report: Path) -> None:
     )
 
 
-def _print_plan(prepared: Prepared) -> None:
+def print_plan(prepared: Prepared) -> None:
+    """What a run would do, and how long it would take."""
     from piva_bench.runs.estimate import estimate
-    from piva_bench.runs.executor import find_work
     from piva_bench.runs.manifest import Manifest
+    from piva_bench.runs.run import find_work
     from piva_bench.runs.store import Store
 
     request = prepared.request
@@ -169,11 +172,11 @@ def _print_plan(prepared: Prepared) -> None:
         alias = "" if variant.requested == variant.name else f" (asked for as {variant.requested})"
         typer.echo(f"  {variant.name}{alias}: {given}")
     typer.echo(
-        f"{len(prepared.units)} edits: {len(work.done)} stored, {work.todo} to compute"
+        f"{len(prepared.units)} edits: {len(work.done)} stored, {len(work.todo)} to compute"
         + (f", {len(work.retries)} of them failed before" if work.retries else "")
     )
     estimates = estimate(
-        [*work.missing, *work.retries],
+        work.todo,
         list(Store(prepared.output_dir).records().values()),
         prepared,
     )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from piva_bench.cli import options, values
-from piva_bench.cli.run import EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED, headline, print_summary
+from piva_bench.cli.run import execute, fail_if_many_failed, print_plan, print_summary
+from piva_bench.cli.run_options import RunOptions, with_run_options
 from piva_bench.errors import UserError
 
 if TYPE_CHECKING:
+    from piva_bench.report.sweep import Axes
     from piva_bench.runs.run import Summary
     from piva_bench.runs.sweep import Sweep
 
@@ -55,89 +56,49 @@ Metric = Annotated[
 ]
 
 
+@with_run_options
 def sweep(
     method: options.Method,
     param: Grid,
-    dataset: options.Dataset = "pie",
-    profile: options.ProfileName = "embedded",
+    common: RunOptions,
     beside: Beside = BESIDE,
-    limit: options.Limit = None,
-    sample: options.SampleIds = None,
-    seed: options.Seed = None,
     strength: Metric = None,
     identity: Metric = None,
-    device: options.Device = "auto",
-    dtype: options.Precision = options.Dtype.float32,
-    batch_size: options.BatchSize = "auto",
-    compile: options.Compile = False,
-    channels_last: options.ChannelsLast = False,
-    overwrite: options.Overwrite = False,
-    fail_above: options.FailAbove = 0.0,
-    output_dir: options.OutputDir = None,
-    model: options.Model = None,
-    data_root: options.DataRoot = None,
-    config: options.Config = None,
 ) -> None:
     """Edit a dataset at every combination of parameter values; write a table and the trade-off curve.
 
     The curve sets edit strength against identity, with 95 % intervals, next to other methods and reference rows.
     """
-    from piva_bench.runs.request import RunRequest, output_dir_of
+    from piva_bench.report.sweep import choose_axes
+    from piva_bench.runs.request import output_dir_of
     from piva_bench.runs.store import refuse_second_writer
     from piva_bench.runs.sweep import prepare_sweep
 
-    refuse_second_writer(output_dir_of(output_dir, profile, dataset))
-    del config  # its callback has made it the defaults of the others
+    if not common.dry_run:
+        refuse_second_writer(output_dir_of(common.output_dir, common.profile, common.dataset))
     grid = values.parse_grid(param)
     fixed = {name: choices[0] for name, choices in grid.items() if len(choices) == 1}
     plan = prepare_sweep(
-        RunRequest(
-            methods=tuple(values.split(method)),
-            dataset=dataset,
-            profile=profile,
-            params=fixed,
-            samples=tuple(values.split(sample or [])),
-            limit=limit,
-            seeds=tuple(values.parse_seeds(seed or ["0"])),
-            model=model,
-            data_root=data_root,
-            output_dir=output_dir,
-            overwrite=overwrite,
-            device=device,
-            dtype=dtype.value,
-            batch_size=values.parse_batch_size(batch_size),
-            compile=compile,
-            channels_last=channels_last,
-        ),
+        common.request(values.split(method), fixed),
         {name: choices for name, choices in grid.items() if len(choices) > 1},
         values.split([beside]),
     )
-    summary = _execute(plan, strength, identity)
-    if len(summary.failed) > fail_above * len(summary.records):
-        raise typer.Exit(EXIT_FAILED_SAMPLES)
+    if common.dry_run:
+        print_plan(plan.prepared)
+        return
+    axes = choose_axes(plan.prepared.profile.protocol, strength, identity)
+    summary = execute(plan.prepared, by_sample=True)
+    _report(plan, axes, summary)
+    fail_if_many_failed(summary, common.fail_above)
 
 
-def _execute(plan: Sweep, strength: str | None, identity: str | None) -> Summary:
+def _report(plan: Sweep, axes: Axes, summary: Summary) -> None:
     from rich.console import Console
 
-    from piva_bench.cli.progress import open_progress
-    from piva_bench.report.sweep import choose_axes, write_sweep
+    from piva_bench.report.sweep import write_sweep
     from piva_bench.report.terminal import print_table
-    from piva_bench.runs import run as runs
 
     prepared = plan.prepared
-    axes = choose_axes(prepared.profile.protocol, strength, identity)
-    typer.echo(headline(prepared), err=True)
-    try:
-        with open_progress() as progress:
-            summary = runs.run(prepared, progress, sys.argv[1:], by_sample=True)
-    except KeyboardInterrupt:
-        typer.echo(
-            f"interrupted: finished batches are stored in {prepared.output_dir}; "
-            "run the same command again to finish.",
-            err=True,
-        )
-        raise typer.Exit(EXIT_INTERRUPTED) from None
     try:
         table, directory = write_sweep(plan, axes)
     except OSError as error:
@@ -147,4 +108,3 @@ def _execute(plan: Sweep, strength: str | None, identity: str | None) -> Summary
         ) from error
     print_table(table, Console())
     print_summary(prepared, summary, directory)
-    return summary

@@ -34,8 +34,8 @@ def parse_seeds(values: Iterable[str]) -> list[int]:
     return [int(part) for part in parts]
 
 
-def parse_batch_size(text: str) -> int | Literal["auto"]:
-    """A number of edits, or "auto".
+def parse_count(option: str, text: str) -> int | Literal["auto"]:
+    """A number of something, or "auto".
 
     Raises:
         UserError: it is neither.
@@ -43,8 +43,20 @@ def parse_batch_size(text: str) -> int | Literal["auto"]:
     if text == "auto":
         return "auto"
     if not text.isdecimal() or not int(text):
-        raise UserError(f"--batch-size {text}: give a whole number from 1, or auto.")
+        raise UserError(f"{option} {text}: give a whole number from 1, or auto.")
     return int(text)
+
+
+def parse_numbers(option: str, text: str) -> list[int]:
+    """Whole numbers from 1, comma-separated.
+
+    Raises:
+        UserError: something else.
+    """
+    numbers = split([text])
+    if wrong := [one for one in numbers if not one.isdecimal() or not int(one)]:
+        raise UserError(f"{option} {wrong[0]}: give whole numbers from 1, comma-separated.")
+    return [int(one) for one in numbers]
 
 
 def parse_params(values: Iterable[str]) -> dict[str, Any]:
@@ -89,6 +101,50 @@ def parse_grid(values: Iterable[str]) -> dict[str, list[Any]]:
                 raise UserError(f"--param {key} is given twice.")
             grid.setdefault(key, []).append(value)
     return grid
+
+
+def check_prompts(source: str, target: str, model: Path) -> list[str]:
+    """Refuses prompts that ask for nothing.
+
+    Args:
+        source: what is there.
+        target: what shall be.
+        model: folder or file of the model that reads them.
+
+    Returns:
+        What the model does not read of them, a line each.
+
+    Raises:
+        UserError: one is empty or no text, or they are the same, as written or as far as they are read.
+    """
+    from piva_bench.runs.prompts import PromptReader, cut_line, same_fault
+
+    prompts = {"source": source, "target": target}
+    for name, prompt in prompts.items():
+        check_text(f"The {name} prompt", prompt)
+        if not prompt.strip():
+            raise UserError(f"The {name} prompt is empty: write it.")
+    if source.split() == target.split():
+        raise UserError("Source and target prompt are the same: nothing to edit.")
+    reader = PromptReader.of_model(model)
+    if reader is None:
+        return []
+    if fault := same_fault(source, target, reader):
+        raise UserError(f"The {fault}.")
+    lines = (cut_line(f"the {name} prompt", prompt, reader) for name, prompt in prompts.items())
+    return [line for line in lines if line]
+
+
+def check_text(what: str, text: str) -> None:
+    """Refuses an argument that is not in the system's encoding, which Python hands on as halves of characters.
+
+    Raises:
+        UserError: names it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{what} is no UTF-8 text: {ascii(text)[:80]}.") from None
 
 
 def read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -177,7 +233,7 @@ def open_run(directory: Path, data_root: Path | None, warn: Warn) -> tuple[Profi
     if manifest.setup is None:
         raise UserError(f"{directory} holds no results: give the --output-dir of a `piva-bench run`.")
     profile = get_profile(manifest.setup.profile)
-    dataset = DATASETS.load(manifest.setup.dataset)(profile, data_root or manifest.data_root)
+    dataset = DATASETS.load_installed(manifest.setup.dataset)(profile, data_root or manifest.data_root)
     if dataset.revision != manifest.setup.dataset_revision:
         raise UserError(
             f"{directory} edited {manifest.setup.dataset} at revision {manifest.setup.dataset_revision}, this copy is "

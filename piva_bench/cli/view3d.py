@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from piva_bench.cli import options
+from piva_bench.paths import absolute
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -63,8 +64,8 @@ def view3d(
 
 def _names(paths: list[Path]) -> dict[str, Path]:
     """The files by what tells them apart: their paths below the folder that all lie in."""
-    common = os.path.commonpath([path.resolve().parent for path in paths])
-    return {str(path.resolve().relative_to(common)): path for path in paths}
+    common = os.path.commonpath([absolute(path).parent for path in paths])
+    return {str(absolute(path).relative_to(common)): path for path in paths}
 
 
 def _wait() -> None:

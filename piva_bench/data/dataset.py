@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from piva_bench.data.sample import Sample
+from piva_bench.data.sample import Sample, UnreadableSample
 from piva_bench.errors import DataError
 
 
@@ -78,6 +78,8 @@ def verify(dataset: Dataset) -> list[Problem]:
 
 
 def _sample_faults(sample: Sample) -> list[str]:
+    if isinstance(sample, UnreadableSample):
+        return [sample.fault]
     faults = []
     for load in sample.parts():
         try:

@@ -7,6 +7,10 @@ Both look the same to the loaders: a path below the dataset's location. Inside a
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
+import tarfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -41,12 +45,40 @@ class FolderFiles:
 
 
 def _read_file(path: Path) -> bytes:
+    path = existing(path)
+    refuse_pipes(path)
     try:
         return path.read_bytes()
     except FileNotFoundError:
         raise
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def refuse_pipes(path: Path) -> None:
+    """Refuses what somebody would have to write into while it is read: reading it would wait, perhaps for ever.
+
+    Raises:
+        DataError: it is a named pipe, a socket or a device.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return  # whoever opens it is told
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise DataError(f"{path} is no plain file but a pipe or device: save what comes out of it to a file")
+
+
+def existing(path: Path) -> Path:
+    """The path, or the one there is whose name people read as the same (see `composed`)."""
+    if str(path).isascii() or os.path.lexists(path):
+        return path
+    folder = existing(path.parent)
+    same = composed(path.name)
+    try:
+        return next((other for other in folder.iterdir() if composed(other.name) == same), path)
+    except OSError:
+        return path
 
 
 @dataclass(frozen=True)
@@ -59,7 +91,11 @@ class ZipFiles:
         """Paths of the members of that name, the least deeply nested first."""
         with self._open() as archive:
             # macOS adds a shadow tree of resource forks to the archives it makes.
-            names = [PurePosixPath(name) for name in archive.namelist() if not name.startswith("__MACOSX/")]
+            names = [
+                PurePosixPath(name.replace("\\", "/"))
+                for name in archive.namelist()
+                if not name.startswith("__MACOSX/")
+            ]
         found = [name for name in names if name.name == filename]
         return [self.location / name for name in sorted(found, key=lambda name: (len(name.parts), name))]
 
@@ -74,7 +110,12 @@ class ZipFiles:
         try:
             info = archive.getinfo(name)
         except KeyError as error:
-            raise FileNotFoundError(name) from error
+            # Some systems write backslashes, or accents as characters of their own.
+            same = composed(name)
+            others = (i for i in archive.infolist() if composed(i.filename.replace("\\", "/")) == same)
+            if (other := next(others, None)) is None:
+                raise FileNotFoundError(name) from error
+            info = other
         if info.file_size > _LARGEST_MEMBER:
             raise DataError(f"{path} claims {info.file_size} bytes, more than any file of a dataset has")
         try:
@@ -87,6 +128,10 @@ class ZipFiles:
         try:
             archive = zipfile.ZipFile(self.location)
         except (zipfile.BadZipFile, OSError) as error:
+            if isinstance(error, zipfile.BadZipFile) and tarfile.is_tarfile(self.location):
+                raise DataError(
+                    f"{self.location} is a tar archive: unpack it and name the folder, or make it a zip"
+                ) from error
             raise DataError(f"{self.location} is no readable zip archive ({error}): get it again") from error
         if len(archive.infolist()) > _MOST_MEMBERS:
             archive.close()
@@ -138,16 +183,6 @@ def fingerprint(files: Files, paths: Iterable[Path], base: Path, texts: Iterable
     return digest.hexdigest()
 
 
-def safe_join(base: Path, name: str) -> Path:
-    """`base` / `name`, refusing a name that could leave `base` (absolute, a drive, "..") or is no path.
-
-    Characters that cannot be printed (a line break, a NUL) are refused, too: messages show paths.
-
-    Raises:
-        ValueError: in a few words.
-    """
-    parts = PurePosixPath(name).parts
-    odd = "\\" in name or ":" in name or not name.isprintable()
-    if not parts or odd or name.startswith("/") or ".." in parts:
-        raise ValueError("is not a plain relative path")
-    return base.joinpath(*parts)
+def composed(name: str) -> str:
+    """The name as people read it: accents that some systems write as characters of their own are joined to letters."""
+    return unicodedata.normalize("NFC", name)

@@ -1,41 +1,43 @@
 """Your own pictures: a folder with a table of prompts.
 
-The table is ``prompts.csv``, ``prompts.jsonl``, ``prompts.json`` or ``prompts.yaml``: a row per edit with
-``image`` (path below the folder), ``source_prompt`` and ``target_prompt``; optional are ``id`` (else the
-picture's name), ``instruction``, ``edit_type``, ``mask`` (path of a picture, bright where to edit) and
-``reference`` (path of the true edit). Pictures may have any size and kind; see `piva_bench.data.pictures`.
+The table is ``prompts.csv``, ``prompts.jsonl``, ``prompts.json`` or ``prompts.yaml`` (see `piva_bench.data.tables`):
+a row per edit with ``image`` (path below the folder), ``source_prompt`` and ``target_prompt``; optional are ``id``
+(else the picture's name), ``instruction``, ``edit_type``, ``mask`` (path of a picture, bright where to edit) and
+``reference`` (path of the true edit). Pictures may have any size and kind; see `piva_bench.data.pictures`. A
+malformed row is an `UnreadableSample`.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from piva_bench.data.dataset import DatasetCard, Problem
+from piva_bench.data.dataset import DatasetCard
 from piva_bench.data.fields import fault, prompt, short, storable, text
-from piva_bench.data.files import FolderFiles, safe_join
+from piva_bench.data.files import FolderFiles, existing
 from piva_bench.data.pictures import Frame, fit, fit_mask
-from piva_bench.data.sample import Sample
+from piva_bench.data.sample import Sample, UnreadableSample, need_readable, readable
+from piva_bench.data.tables import read_table
 from piva_bench.errors import DataError
+from piva_bench.files import safe_join
+from piva_bench.paths import absolute
 
 if TYPE_CHECKING:
     from piva_bench.profiles import Profile
 
 TABLES = ("prompts.csv", "prompts.jsonl", "prompts.json", "prompts.yaml", "prompts.yml")
-FIELDS = ("image", "source_prompt", "target_prompt", "id", "instruction", "edit_type", "mask", "reference")
+REQUIRED = ("image", "source_prompt", "target_prompt")
+FIELDS = (*REQUIRED, "id", "instruction", "edit_type", "mask", "reference")
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,12 @@ class FolderSample(Sample):
 
 @dataclass(frozen=True)
 class FolderDataset:
-    """A folder of pictures with prompts: its readable samples, and what was wrong with the others."""
+    """A folder of pictures with prompts."""
 
     root: Path
     card: DatasetCard
     samples: tuple[Sample, ...]
-    problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
     name: str = "folder"
 
     @property
@@ -96,7 +98,7 @@ class FolderDataset:
     def revision(self) -> str:
         """BLAKE2b over prompts and all files, in order."""
         digest = hashlib.blake2b(digest_size=8)
-        for sample in self.samples:
+        for sample in readable(self.samples):
             row = [
                 sample.id,
                 sample.source_prompt,
@@ -106,6 +108,7 @@ class FolderDataset:
             ]
             digest.update(json.dumps(row).encode())
             for path in (sample.source_path, sample.reference_path, getattr(sample, "mask_path", None)):
+                path = path and existing(path)
                 content = path.read_bytes() if path is not None and path.is_file() else b""
                 digest.update(hashlib.blake2b(content).digest())
         return digest.hexdigest()
@@ -117,69 +120,63 @@ def open_folder(profile: Profile, root: Path | None, strict: bool = True) -> Fol
     Args:
         profile: says which size the pictures are fitted to.
         root: the folder.
-        strict: whether a malformed row is an error.
+        strict: whether a table whose every row is malformed is an error.
 
     Raises:
-        DataError: there is no folder or table, or (strict) a row is malformed (the first one is named).
+        DataError: there is no folder or table, the table as a whole cannot be read, or (strict) none of its rows.
     """
     if root is None:
         raise DataError("The dataset 'folder' needs --data-root, a folder with pictures and a prompts.csv")
-    table = next((root / name for name in TABLES if (root / name).is_file()), None)
-    if table is None:
+    tables = [root / name for name in TABLES if (root / name).is_file()]
+    if not tables:
         raise DataError(f"{root} holds no table of prompts: write one of {', '.join(TABLES)}")
-    samples: list[Sample] = []
-    problems: list[Problem] = []
-    for number, row in enumerate(read_table(table), start=1):
-        try:
-            samples.append(parse_row(row, number, root, profile.resolution))
-        except DataError as error:
-            problems.append(Problem(None, str(error)))
-    for name, count in Counter(sample.id for sample in samples).items():
-        if count > 1:
-            problems.append(
-                Problem(name, f"sample {short(name)}: {count} rows have this id: give each its own")
-            )
-    if strict and problems:
-        more = f" ({len(problems) - 1} more like this)" if len(problems) > 1 else ""
-        raise DataError(f"{table}: {problems[0].message}{more}")
+    table, *others = tables
+    samples = _unique(
+        [
+            _sample(row, number, root, profile.resolution)
+            for number, row in read_table(table, FIELDS, REQUIRED)
+        ]
+    )
+    if strict:
+        need_readable(samples)
     card = DatasetCard(
-        name=root.resolve().name or "folder",
-        title=f"Own pictures: {root.resolve().name}",
+        name=absolute(root).name or "folder",
+        title=f"Own pictures: {absolute(root).name}",
         license="yours",
         source=str(table),
         description="Pictures and prompts of a folder, resized and padded to the profile's square.",
         resolution=profile.resolution,
     )
-    return FolderDataset(root, card, tuple(samples), tuple(problems))
+    notes = tuple(f"{other} is not read: {table.name} is" for other in others)
+    return FolderDataset(root, card, tuple(samples), notes)
 
 
-def read_table(path: Path) -> list[Any]:
-    """The rows of a table of prompts.
-
-    Raises:
-        DataError: it is not in the format its name says, or empty.
-    """
+def _sample(row: Any, number: int, root: Path, resolution: int) -> Sample:
     try:
-        content = path.read_text(encoding="utf-8-sig")
-        rows = list(_parse(path.suffix, content))
-    except (OSError, UnicodeDecodeError, ValueError, csv.Error, yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from error
-    if not rows:
-        raise DataError(f"{path} holds no rows: write one per edit")
-    return rows
+        return parse_row(row, number, root, resolution)
+    except DataError as error:
+        return UnreadableSample.of(_name(row) or f"row {number}", str(error), FolderFiles(root))
 
 
-def _parse(suffix: str, content: str) -> Iterator[Any]:
-    if suffix == ".csv":
-        yield from csv.DictReader(io.StringIO(content, newline=""), strict=True)
-    elif suffix == ".jsonl":
-        yield from (json.loads(line) for line in content.splitlines() if line.strip())
-    else:
-        rows = json.loads(content) if suffix == ".json" else yaml.safe_load(content)
-        if not isinstance(rows, list):
-            raise ValueError("a list of rows is expected")
-        yield from rows
+def _name(row: Any) -> str:
+    """The id a row has or would have; empty if it has none."""
+    if not isinstance(row, dict):
+        return ""
+    image = row.get("image")
+    return str(row.get("id") or (Path(image).stem if isinstance(image, str) else "")).strip()
+
+
+def _unique(samples: list[Sample]) -> list[Sample]:
+    """Each id once: several rows of one id make one sample that says so."""
+    counts = Counter(sample.id for sample in samples)
+    return [
+        sample
+        if counts[name] == 1
+        else UnreadableSample.of(
+            name, f"sample {short(name)}: {counts[name]} rows have this id: give each its own", sample.files
+        )
+        for name, sample in {sample.id: sample for sample in samples}.items()
+    ]
 
 
 def parse_row(row: Any, number: int, root: Path, resolution: int) -> FolderSample:
@@ -193,10 +190,15 @@ def parse_row(row: Any, number: int, root: Path, resolution: int) -> FolderSampl
         raise fault(key, f"is {short(row)}, not a set of named fields")
     # Spreadsheets pad; an empty cell is no value.
     values = {k: v.strip() if isinstance(v, str) else v for k, v in row.items() if v not in (None, "")}
+    if None in row:
+        raise fault(
+            key,
+            f"has more cells than columns: a text that holds the separator needs quotes ({short(row[None])})",
+        )
     if unknown := next((name for name in values if name not in FIELDS), None):
         raise fault(key, f"has an unknown field {short(unknown)}; known are {', '.join(FIELDS)}")
     optional = {name: text(key, values, name) for name in ("instruction", "edit_type") if name in values}
-    name = str(values.get("id") or Path(text(key, values, "image")).stem)
+    name = _name(values) if values.get("id") else Path(text(key, values, "image")).stem
     storable(key, "id", name)
     sample = FolderSample(
         id=name,

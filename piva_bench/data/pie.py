@@ -5,6 +5,9 @@ The format (PnPInversion's README): ``annotation_images/<type folder>/.../<pictu
 ``original_prompt`` and ``editing_prompt`` (brackets round the words that differ), ``editing_instruction``,
 ``editing_type_id`` ("0".."9"), ``blended_word`` ("source target") and ``mask`` (see `piva_bench.data.rle`).
 
+Where the official scripts do without a part of an entry (``blended_word``, ``editing_instruction``, a run of a mask
+that holds no pixel), so does this, and says so in the dataset's `notes`. A malformed entry is an `UnreadableSample`.
+
 Additions, all optional: ``dataset.yaml``, the card (`DatasetCard`); ``counterfactual_images/`` with the exact
 edit of each picture under the same relative path, announced by the card's ``has_reference``; ``tags`` in an
 entry, a JSON object of strings.
@@ -13,6 +16,8 @@ entry, a JSON object of strings.
 from __future__ import annotations
 
 import json
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 from piva_bench import paths
 from piva_bench.data.card import read_card
-from piva_bench.data.dataset import DatasetCard, Problem
+from piva_bench.data.dataset import DatasetCard
 from piva_bench.data.fields import fault, prompt, short, storable, text
-from piva_bench.data.files import Files, FolderFiles, ZipFiles, fingerprint, open_files, safe_join
-from piva_bench.data.rle import check_rle
-from piva_bench.data.sample import Sample
+from piva_bench.data.files import Files, FolderFiles, ZipFiles, fingerprint, open_files
+from piva_bench.data.rle import check_rle, empty_runs
+from piva_bench.data.sample import Sample, UnreadableSample, need_readable, readable
 from piva_bench.errors import DataError
+from piva_bench.files import safe_join
 
 if TYPE_CHECKING:
     from piva_bench.profiles import Profile
@@ -52,14 +58,14 @@ EDIT_TYPES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class PieDataset:
-    """A PIE-Bench copy: its card, its readable samples, and what was wrong with the others."""
+    """A PIE-Bench copy: its card, its samples in the mapping file's order, and what was made up for in them."""
 
     name: str
     card: DatasetCard
     samples: tuple[Sample, ...]
-    problems: tuple[Problem, ...]
     mapping_path: Path
     files: Files
+    notes: tuple[str, ...] = ()
 
     @property
     def resolution(self) -> int:
@@ -69,7 +75,9 @@ class PieDataset:
     @cached_property
     def revision(self) -> str:
         """BLAKE2b over the mapping file and all pictures in its order; the same for a folder and its zip."""
-        pictures = [path for s in self.samples for path in (s.source_path, s.reference_path) if path]
+        pictures = [
+            path for s in readable(self.samples) for path in (s.source_path, s.reference_path) if path
+        ]
         return fingerprint(self.files, [self.mapping_path, *pictures], self.mapping_path.parent)
 
 
@@ -79,11 +87,10 @@ def open_pie(profile: Profile, root: Path | None, strict: bool = True) -> PieDat
     Args:
         profile: says which resolution is wanted.
         root: where the copy lies.
-        strict: whether malformed entries and another resolution are errors.
+        strict: whether another resolution, and a copy whose every entry is malformed, are errors.
 
     Raises:
-        DataError: nothing readable is there, an entry is malformed (the first one is named), or the pictures
-            are not of the profile's resolution.
+        DataError: nothing readable is there, or the pictures are not of the profile's resolution.
     """
     dataset = read_pie(root if root is not None else paths.data_root() / "pie")
     if not strict:
@@ -99,14 +106,12 @@ def open_pie(profile: Profile, root: Path | None, strict: bool = True) -> PieDat
             f"{dataset.files.location} holds {dataset.resolution} px pictures, profile '{profile.name}' "
             f"works at {profile.resolution} px: choose the profile that fits with --profile"
         )
-    if dataset.problems:
-        more = f" ({len(dataset.problems) - 1} more like this)" if len(dataset.problems) > 1 else ""
-        raise DataError(dataset.problems[0].message + more)
+    need_readable(dataset.samples)
     return dataset
 
 
 def read_pie(root: Path) -> PieDataset:
-    """Read the PIE-Bench copy in a folder or zip; malformed entries become `problems` instead of samples.
+    """Read the PIE-Bench copy in a folder or zip.
 
     Raises:
         DataError: the copy as a whole cannot be read (no mapping file, broken JSON, a bad card ...).
@@ -117,16 +122,34 @@ def read_pie(root: Path) -> PieDataset:
         entries = _parse_mapping(read(mapping_path), mapping_path)
         default = paths.data_root() / "pie-bench.yaml"  # of the original PIE-Bench, which ships without one
         card = read_card(mapping_path.with_name(CARD), default, read)
-    samples, problems = [], []
+    samples: list[Sample] = []
+    made_up_for: dict[str, list[str]] = defaultdict(list)
     for key, entry in entries:
+        made_up: list[str] = []
         try:
-            samples.append(parse_entry(key, entry, mapping_path.parent, card, files))
+            sample = parse_entry(key, entry, mapping_path.parent, card, files, made_up.append)
         except DataError as error:
-            problems.append(Problem(key, str(error)))
-    return PieDataset("pie", card, tuple(samples), tuple(problems), mapping_path, files)
+            sample = UnreadableSample.of(key, str(error), files, _edit_type_or(entry, "unknown"))
+            made_up = []
+        samples.append(sample)
+        for what in made_up:
+            made_up_for[what].append(key)
+    notes = (
+        f"{what} (as the official scripts do): sample {short(keys[0])}"
+        + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
+        for what, keys in made_up_for.items()
+    )
+    return PieDataset("pie", card, tuple(samples), mapping_path, files, tuple(notes))
 
 
-def parse_entry(key: str, entry: Any, base: Path, card: DatasetCard, files: Files) -> Sample:
+def parse_entry(
+    key: str,
+    entry: Any,
+    base: Path,
+    card: DatasetCard,
+    files: Files,
+    note: Callable[[str], None] = lambda what: None,
+) -> Sample:
     """One entry of the mapping file as a sample.
 
     Args:
@@ -135,6 +158,7 @@ def parse_entry(key: str, entry: Any, base: Path, card: DatasetCard, files: File
         base: folder of the mapping file.
         card: the dataset's card; its resolution is the size of the mask.
         files: where the pictures will be read from.
+        note: told what was made up for.
 
     Raises:
         DataError: names the sample, the field and what is wrong with it.
@@ -142,6 +166,8 @@ def parse_entry(key: str, entry: Any, base: Path, card: DatasetCard, files: File
     storable(key, "id", key)
     if not isinstance(entry, dict):
         raise fault(key, f"the entry is a {type(entry).__name__}, not an object with prompts and a mask")
+    if isinstance(entry, _Repeating):
+        raise fault(key, f"{entry.what} twice: remove one of the two")
     image_path = text(key, entry, "image_path")
     try:
         source_path = safe_join(base / IMAGES, image_path)
@@ -153,10 +179,10 @@ def parse_entry(key: str, entry: Any, base: Path, card: DatasetCard, files: File
         source_path=source_path,
         source_prompt=prompt(key, entry, "original_prompt"),
         target_prompt=prompt(key, entry, "editing_prompt"),
-        instruction=text(key, entry, "editing_instruction", may_be_empty=True),
+        instruction=_optional_text(key, entry, "editing_instruction", note),
         edit_type=_edit_type(key, entry),
-        blended_words=_word_pairs(text(key, entry, "blended_word", may_be_empty=True)),
-        mask_rle=_mask(key, entry, card.resolution),
+        blended_words=_word_pairs(_optional_text(key, entry, "blended_word", note)),
+        mask_rle=_mask(key, entry, card.resolution, note),
         reference_path=reference_path,
         tags=_tags(key, entry),
         resolution=card.resolution,
@@ -173,19 +199,31 @@ def _find_mapping(files: FolderFiles | ZipFiles) -> Path:
     return found[0]
 
 
-def _parse_mapping(data: bytes, path: Path) -> list[tuple[str, Any]]:
-    """(id, entry) pairs in file order. Repeated ids would vanish silently in a dict, so they are refused."""
+class _Repeating(dict[str, Any]):
+    """A JSON object with a name that stands in it more than once: which value is meant, nobody knows."""
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    what: str
+    """The message's beginning."""
+
+
+def _parse_mapping(data: bytes, path: Path) -> list[tuple[str, Any]]:
+    """(id, entry) pairs in file order; of an id that stands there twice one pair, whose entry is `_Repeating`."""
+
+    def kept(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
-        if len(result) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise DataError(f"{path} holds {short(twice)} twice in one object: remove one of the two")
-        return result
+        if len(result) == len(pairs):
+            return result
+        repeating, counts = _Repeating(result), Counter(name for name, _ in pairs)
+        twice = [name for name, count in counts.items() if count > 1]
+        repeating.what = f"holds {short(twice[0])}"
+        for name in twice:
+            if isinstance(result[name], dict):  # what would be an entry, if this is the whole file
+                repeating[name] = _Repeating(result[name])
+                repeating[name].what = "stands in the mapping file"
+        return repeating
 
     try:
-        mapping = json.loads(data.decode("utf-8-sig"), object_pairs_hook=unique)
+        mapping = json.loads(data.decode("utf-8-sig"), object_pairs_hook=kept)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise DataError(f"{path} is no JSON at {place}: {error.msg}") from error
@@ -203,13 +241,27 @@ def _edit_type(key: str, entry: dict[str, Any]) -> str:
     return EDIT_TYPES[value]
 
 
+def _edit_type_or(entry: Any, otherwise: str) -> str:
+    value = entry.get("editing_type_id") if isinstance(entry, dict) else None
+    return EDIT_TYPES.get(value, otherwise) if isinstance(value, str) else otherwise
+
+
+def _optional_text(key: str, entry: dict[str, Any], field: str, note: Callable[[str], None]) -> str:
+    if entry.get(field) is None:
+        note(f"{field} is missing and taken as empty")
+        return ""
+    return text(key, entry, field, may_be_empty=True)
+
+
 def _word_pairs(blended: str) -> tuple[tuple[str, str], ...]:
     """Words two by two; like the official scripts, a word without a partner is left out."""
     listed = blended.split()
     return tuple(zip(listed[0::2], listed[1::2], strict=False))
 
 
-def _mask(key: str, entry: dict[str, Any], resolution: int) -> tuple[int, ...] | None:
+def _mask(
+    key: str, entry: dict[str, Any], resolution: int, note: Callable[[str], None]
+) -> tuple[int, ...] | None:
     if "mask" not in entry:
         raise fault(key, "has no mask: add it, or null where there is none")
     runs = entry["mask"]
@@ -217,6 +269,8 @@ def _mask(key: str, entry: dict[str, Any], resolution: int) -> tuple[int, ...] |
         return None
     if problem := check_rle(runs, resolution * resolution):
         raise fault(key, f"the mask {problem}; the pictures are {resolution}x{resolution} px")
+    if empty_runs(runs, resolution * resolution):
+        note("the mask has runs that begin after the last pixel or have no length, and these are passed over")
     return tuple(runs)
 
 

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from piva_bench import hub_cache, paths
 from piva_bench.data.card import read_card
-from piva_bench.data.dataset import DatasetCard, Problem
+from piva_bench.data.dataset import DatasetCard
 from piva_bench.data.fields import fault, prompt, short, text
 from piva_bench.data.rle import check_rle
-from piva_bench.data.sample import Sample
+from piva_bench.data.sample import Sample, UnreadableSample, need_readable, readable
 from piva_bench.errors import DataError
 
 if TYPE_CHECKING:
@@ -69,11 +69,10 @@ class RowFiles:
 
 @dataclass(frozen=True)
 class PiePpDataset:
-    """A copy of PIE-Bench++: its card, its readable samples, and what was wrong with the others."""
+    """A copy of PIE-Bench++: its card and its samples; those with malformed rows are `UnreadableSample`."""
 
     card: DatasetCard
     samples: tuple[Sample, ...]
-    problems: tuple[Problem, ...]
     files: RowFiles
     name: str = "pie_pp"
 
@@ -86,7 +85,7 @@ class PiePpDataset:
     def revision(self) -> str:
         """BLAKE2b over ids, prompts, masks and pictures, in order."""
         digest = hashlib.blake2b(digest_size=8)
-        for sample in self.samples:
+        for sample in readable(self.samples):
             row = [sample.id, sample.source_prompt, sample.target_prompt, sample.edit_type, sample.mask_rle]
             digest.update(json.dumps(row).encode())
             digest.update(hashlib.blake2b(self.files.contents[sample.source_path]).digest())
@@ -99,15 +98,14 @@ def open_pie_pp(profile: Profile, root: Path | None, strict: bool = True) -> Pie
     Args:
         profile: says which resolution is wanted.
         root: folder with the repository's parquet files; None for the hub's cache. Nothing is downloaded.
-        strict: whether malformed rows and another resolution are errors.
+        strict: whether another resolution, and a copy whose every row is malformed, are errors.
 
     Raises:
-        DataError: nothing readable is there, or (strict) a row is malformed (the first one is named).
+        DataError: nothing readable is there, or (strict) the pictures are not of the profile's resolution.
     """
     dataset = read_pie_pp(root if root is not None else _cached())
-    if strict and dataset.problems:
-        more = f" ({len(dataset.problems) - 1} more like this)" if len(dataset.problems) > 1 else ""
-        raise DataError(dataset.problems[0].message + more)
+    if strict:
+        need_readable(dataset.samples)
     if strict and dataset.resolution != profile.resolution:
         raise DataError(
             f"{dataset.files.location} holds {dataset.resolution} px pictures, profile '{profile.name}' "
@@ -117,7 +115,7 @@ def open_pie_pp(profile: Profile, root: Path | None, strict: bool = True) -> Pie
 
 
 def read_pie_pp(root: Path) -> PiePpDataset:
-    """Read the parquet files below a folder; malformed rows become `problems` instead of samples.
+    """Read the parquet files below a folder.
 
     Raises:
         DataError: no such files, or they cannot be read.
@@ -133,23 +131,30 @@ def read_pie_pp(root: Path) -> PiePpDataset:
     contents: dict[Path, bytes] = {}
     files = RowFiles(root, contents)
     samples: list[Sample] = []
-    problems: list[Problem] = []
-    seen: set[str] = set()
+    places: dict[str, int] = {}
     for configuration, parquet in found.items():
         for number, row in enumerate(_rows(parquet)):
+            place = f"row {number} of {configuration}"
+            edit_type = configuration.rpartition("_")[0]
+            sample: Sample
             try:
-                sample, picture = parse_row(
-                    row, configuration, card, files, f"row {number} of {configuration}"
-                )
-                if sample.id in seen:
-                    raise DataError(f"sample {short(sample.id)}: the id appears twice")
+                sample, picture = parse_row(row, configuration, card, files, place)
+                contents[sample.source_path] = picture
             except DataError as error:
-                problems.append(Problem(str(row.get("id")), str(error)))
+                written = row.get("id")
+                key = (
+                    written
+                    if isinstance(written, str) and written.strip() and written.isprintable()
+                    else place
+                )
+                sample = UnreadableSample.of(key, str(error), files, edit_type)
+            if sample.id in places:
+                twice = f"sample {short(sample.id)}: the id appears twice"
+                samples[places[sample.id]] = UnreadableSample.of(sample.id, twice, files, edit_type)
                 continue
-            seen.add(sample.id)
-            contents[sample.source_path] = picture
+            places[sample.id] = len(samples)
             samples.append(sample)
-    return PiePpDataset(card, tuple(samples), tuple(problems), files)
+    return PiePpDataset(card, tuple(samples), files)
 
 
 def parse_row(

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from piva_bench.data.dataset import DatasetCard
-from piva_bench.data.files import safe_join
 from piva_bench.data.pie import CARD, COUNTERFACTUALS, IMAGES, MAPPING
 from piva_bench.data.rle import encode_mask
+from piva_bench.files import safe_join
 
 PictureArray = NDArray[np.uint8]
 

@@ -2,8 +2,9 @@
 
 A mask is a flat list ``[start, length, start, length, ...]`` over the picture's pixels in row-major order;
 pixels inside a run are the region to edit. The reference decoder (PnPInversion, ``evaluation/evaluate.py``)
-cuts a run at the end of the picture and then sets the outermost pixel ring, "to avoid annotation errors in
-boundary"; `decode_mask` does the same.
+cuts a run at the end of the picture, passes over one that begins right there or has no length, and then sets the
+outermost pixel ring, "to avoid annotation errors in boundary"; `decode_mask` does the same. A run that begins further
+out is refused though the reference decoder passes over it, too: such a mask belongs to a larger picture.
 """
 
 from __future__ import annotations
@@ -25,12 +26,18 @@ def check_rle(values: Any, pixels: int) -> str | None:
     if len(values) % 2:
         return f"has an odd number of values ({len(values)}), not (start, length) pairs"
     for position in range(0, len(values), 2):
-        start, length = values[position], values[position + 1]
-        if not 0 <= start < pixels:
-            return f"starts a run at {_short(start)}, outside 0..{pixels - 1} (position {position})"
-        if length < 0:
-            return f"has a run of negative length {_short(length)} (position {position + 1})"
+        if not 0 <= values[position] <= pixels:
+            return (
+                f"starts a run at {_short(values[position])}, outside 0..{pixels - 1} (position {position})"
+            )
     return None
+
+
+def empty_runs(values: Sequence[int], pixels: int) -> int:
+    """How many runs of a mask over `pixels` pixels begin at its end or have a negative length: they hold no pixel."""
+    return sum(
+        start == pixels or length < 0 for start, length in zip(values[0::2], values[1::2], strict=True)
+    )
 
 
 def decode_mask(rle: Sequence[int], height: int, width: int, border: bool = True) -> NDArray[np.bool_]:
@@ -51,7 +58,7 @@ def decode_mask(rle: Sequence[int], height: int, width: int, border: bool = True
         raise ValueError(f"the mask {fault}")
     flat = np.zeros(pixels, dtype=bool)
     for start, length in zip(rle[0::2], rle[1::2], strict=True):
-        flat[start : start + min(length, pixels - start)] = True
+        flat[start : start + max(0, min(length, pixels - start))] = True
     mask = flat.reshape(height, width)
     if border:
         mask[0] = mask[-1] = True

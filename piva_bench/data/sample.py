@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +102,64 @@ class Sample:
 
     def _error(self, message: str) -> DataError:
         return DataError(f"sample {self.id!r}: {message}")
+
+
+@dataclass(frozen=True)
+class UnreadableSample(Sample):
+    """A task whose entry is malformed: it keeps its place in the dataset, and whatever is loaded of it is an error.
+
+    So one bad entry costs a run one failed sample with a reason, not the others.
+    """
+
+    fault: str = ""
+    """What is wrong, in one line that names the sample."""
+
+    @classmethod
+    def of(cls, key: str, fault: str, files: Files, edit_type: str = "unknown") -> UnreadableSample:
+        """The sample of an entry; an id that nothing can store is spelt out."""
+        return cls(
+            key if key.isprintable() else ascii(key),
+            files.location,
+            "",
+            "",
+            "",
+            edit_type,
+            files=files,
+            fault=fault,
+        )
+
+    @classmethod
+    def instead_of(cls, sample: Sample, fault: str) -> UnreadableSample:
+        """The same task, which nothing can be made of."""
+        return cls(**{each.name: getattr(sample, each.name) for each in fields(Sample)}, fault=fault)
+
+    def load_source(self) -> Image.Image:
+        """Raises the `DataError`."""
+        raise DataError(self.fault)
+
+    def load_reference(self) -> Image.Image | None:
+        """Raises the `DataError`."""
+        raise DataError(self.fault)
+
+    def load_mask(self) -> NDArray[np.bool_] | None:
+        """Raises the `DataError`."""
+        raise DataError(self.fault)
+
+
+def readable(samples: Iterable[Sample]) -> list[Sample]:
+    """The samples whose entries are well formed."""
+    return [sample for sample in samples if not isinstance(sample, UnreadableSample)]
+
+
+def need_readable(samples: Sequence[Sample]) -> None:
+    """Refuses a dataset none of whose entries is well formed.
+
+    Raises:
+        DataError: names the first of them.
+    """
+    faults = [sample.fault for sample in samples if isinstance(sample, UnreadableSample)]
+    if faults and len(faults) == len(samples):
+        raise DataError(faults[0] + (f" ({len(faults) - 1} more like this)" if len(faults) > 1 else ""))
 
 
 def _by(size: tuple[int | None, int | None]) -> str:

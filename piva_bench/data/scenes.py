@@ -28,11 +28,12 @@ from pydantic import ValidationError
 from piva_bench import paths
 from piva_bench.data.card import read_card
 from piva_bench.data.dataset import DatasetCard, Problem
-from piva_bench.data.files import Files, fingerprint, open_files, safe_join
+from piva_bench.data.files import Files, fingerprint, open_files
 from piva_bench.data.scene_manifest import CameraPath, Manifest, SampleEntry
 from piva_bench.data.scene_sample import SIDES, SceneSample, Shots
 from piva_bench.data.sprites import untile
 from piva_bench.errors import DataError
+from piva_bench.files import safe_join
 from piva_bench.scene.objaverse import DEFAULT_SUBSET
 from piva_bench.scene.views import PosedViews
 

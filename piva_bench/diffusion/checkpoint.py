@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from piva_bench.diffusion import single_file
+from piva_bench.diffusion.kinds import check_kind
 from piva_bench.errors import ModelError
 
 NETWORKS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
@@ -52,6 +54,7 @@ def load_parts(
     Raises:
         ModelError: one line that says what is missing, torn or unsuitable.
     """
+    check_kind(path)
     if path.is_file():
         folder = single_file.config_folder(path)
         with quiet():
@@ -158,14 +161,15 @@ def _load_schedule(folder: Path) -> DDPMScheduler:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """The transformers library draws one for every model it loads, into the middle of our output."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
+    """The libraries draw one for every model they load, into the middle of our output."""
+    libraries = [x for x in (transformers_logging, diffusers_logging) if x.is_progress_bar_enabled()]
+    for library in libraries:
+        library.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
+        for library in libraries:
+            library.enable_progress_bar()
 
 
 def read(folder: Path, load: Callable[[], Any]) -> Any:

@@ -79,7 +79,7 @@ class AdapterTrainer:
 
     Attributes:
         weights: [B, P] by adapter name, see ``AttentionLora``; parts of one tensor.
-        evaluations: rows computed forward and backward so far, per sample.
+        evaluations: rows computed forward and backward so far, per sample; what was looked up counts as well.
     """
 
     def __init__(
@@ -213,11 +213,14 @@ class AdapterTrainer:
         found, to_repeat = training.step(index, purpose, weights)
         if found is not None:
             weights.copy_(found[:, :-1])
+            self.evaluations += self.views
             return found[:, -1]
         if to_repeat:
             weights.copy_(self._initial(spec.name))
+        counted = self.evaluations
         for repeated, its_purpose in to_repeat:
             self.learn(self.forward([spec], [self.lesson(repeated, rows, spec, its_purpose)]))
+        self.evaluations = counted  # they have been counted when they were found
         (losses,) = self.learn(self.forward([spec], [self.lesson(index, rows, spec, purpose)]))
         training.keep(torch.cat([weights, losses[:, None]], dim=1))
         return losses

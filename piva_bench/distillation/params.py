@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
 
 from pydantic import model_validator
 
@@ -22,6 +22,8 @@ class DistillationParams(MethodParams):
     """What every rule has: the optimisation recipe. Defaults are those of the official DDS notebook (methods
     that share them differ in their rule alone).
     """
+
+    recipe: ClassVar[bool] = True
 
     steps: int = parameter(200, ge=1, le=100_000, source="official code", description="optimisation steps")
     learning_rate: float = parameter(
@@ -62,6 +64,8 @@ class DistillationParams(MethodParams):
 
 class AdapterParams(MethodParams):
     """How the engine trains a rule's adapters: AdamW on the denoising loss, a set per sample."""
+
+    recipe: ClassVar[bool] = True
 
     adapter: Literal["lora", "controlnet"] = parameter(
         "lora",

@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -67,6 +68,7 @@ class Pair:
         mask: bool [H, W], True in the region to edit, if the dataset has one.
         source_prompt: what the source shows.
         target_prompt: what the result shall show.
+        edited_is_jpeg: whether the result comes out of a JPEG file, and so bears its traces already.
 
     Raises:
         ValueError: shapes or types that do not fit together.
@@ -78,6 +80,7 @@ class Pair:
     mask: Mask | None
     source_prompt: str
     target_prompt: str
+    edited_is_jpeg: bool = False
 
     def __post_init__(self) -> None:
         for name in ("source", "edited", "reference"):
@@ -163,3 +166,8 @@ def fingerprint(*parts: str | nn.Module) -> str:
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def versions(*packages: str) -> list[str]:
+    """Each with its installed version, for fingerprints of protocols whose numbers these libraries decide."""
+    return [f"{package} {version(package)}" for package in packages]

@@ -10,6 +10,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
 from piva_bench.data.sample import Sample
@@ -24,6 +25,8 @@ CELL = 128
 GAP, MARGIN, TEXT, HEAD = 6, 12, 12, 13
 INK, FAINT, CHANGED, PAPER, FAILED = "#1a1a1a", "#6b6b6b", "#b3261e", "white", "#eeeeee"
 MAX_ROWS = 24
+
+UNDRAWN = "Boxes stand for characters that this picture's font lacks; the page shows them."
 
 _FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 
@@ -76,6 +79,10 @@ def contact_sheet(title: Sequence[str], columns: Sequence[str], rows: Sequence[S
         return source + _wrap([(word, CHANGED if new else INK) for word, new in added], font, inner)
 
     line = TEXT + 4
+    if _lacks_glyphs(
+        "".join(text for row in rows for text in (row.title, row.source_prompt, row.target_prompt))
+    ):
+        title = [*title, UNDRAWN]
     top = [piece for text in title for piece in _wrap([(word, INK) for word in text.split()], font, inner)]
     captions = [prompts(row) for row in rows]
     labels = [_wrap([(word, INK) for word in name.split()], bold, side) for name in columns]
@@ -176,6 +183,16 @@ def _enlarged(picture: Pixels) -> int:
 
 Line = list[tuple[str, str]]
 """Words of one line with their colours."""
+
+
+def _lacks_glyphs(text: str) -> bool:
+    """Whether the sheet's font has no picture of some character, as of Chinese or an emoji."""
+    known = FT2Font(str(_FONTS / "DejaVuSans.ttf")).get_charmap()
+    return any(
+        ord(character) not in known
+        for character in text
+        if not character.isspace() and character.isprintable()
+    )
 
 
 def _wrap(words: Line, font: ImageFont.FreeTypeFont, width: int) -> list[Line]:

@@ -13,6 +13,7 @@ from piva_bench.metrics.protocol import MetricInfo
 from piva_bench.report.results import SECTIONS
 from piva_bench.report.statistics import Interval
 from piva_bench.report.tables import NOTE, Row, Table
+from piva_bench.text import printable
 
 MISSING = "–"
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
@@ -40,7 +41,10 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 
 def _no_formula(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in _FORMULA else value
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.lstrip()[:1] in _FORMULA else text
 
 
 def number(value: float, decimals: int) -> str:
@@ -124,7 +128,9 @@ def to_markdown(table: Table) -> str:
 _LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
           "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
           ">": r"\textgreater{}", "±": r"$\pm$", "·": r"$\cdot$", "×": r"$\times$", "–": "--",
-          "[": "{[}", "]": "{]}", "*": "{*}", "↑": r"$\uparrow$", "↓": r"$\downarrow$"}  # fmt: skip
+          # At the beginning of a row they would belong to the \\ before it.
+          "[": "{[}", "*": "{*}",
+          "↑": r"$\uparrow$", "↓": r"$\downarrow$"}  # fmt: skip
 
 
 def latex_escape(text: str) -> str:

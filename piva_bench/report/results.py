@@ -58,7 +58,7 @@ def load_results(output_dir: Path, protocol: str | None = None, warn: Warn = _wa
         raise DataError(f"{output_dir} holds no results: give the output directory of a finished run")
     manifest = _manifest(output_dir)
     name = protocol or _stated_protocol(manifest) or _only_protocol(store)
-    known = PROTOCOLS.load(name).descriptors
+    known = (PROTOCOLS.load if protocol else PROTOCOLS.load_installed)(name).descriptors
     scores = _scores_of_one_version(store, name, records, warn)
     versions = {score.fingerprint for score in scores.values()}
     named = _variant_names(records)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console, Group
 from rich.markup import escape
@@ -14,6 +14,7 @@ from piva_bench.report.formats import COSTS, blocks, cell, costs, counts, headin
 from piva_bench.report.results import SECTIONS
 from piva_bench.report.statistics import Interval
 from piva_bench.report.tables import NOTE, Table
+from piva_bench.streams import encodable
 
 UNLIMITED = 1000
 
@@ -27,39 +28,49 @@ def print_table(table: Table, console: Console) -> None:
     if not console.is_terminal:
         console = Console(file=console.file, width=UNLIMITED)
     wide = console.options.update(width=UNLIMITED)
-    lines = [Text(table.title, style="bold"), *(Text(line, style="dim") for line in (*table.head, NOTE))]
+
+    def say(text: str) -> str:
+        # Before widths are measured: an equivalent may be longer.
+        return encodable(text, console.encoding)
+
+    lines = [
+        Text(say(table.title), style="bold"),
+        *(Text(say(line), style="dim") for line in (*table.head, NOTE)),
+    ]
     console.print(Group(*lines), soft_wrap=True)
     columns = list(range(len(metrics) + len(COSTS)))
     while columns:
         count = len(columns)
-        piece = _rich(table, metrics, columns)
+        piece = _rich(table, metrics, columns, say)
         while count > 1 and console.measure(piece, options=wide).maximum > console.width:
             count -= 1
-            piece = _rich(table, metrics, columns[:count])
+            piece = _rich(table, metrics, columns[:count], say)
         columns = columns[count:]
         console.print(piece)
 
 
-def _rich(table: Table, metrics: Sequence[MetricInfo], chosen: Sequence[int]) -> RichTable:
+def _rich(
+    table: Table, metrics: Sequence[MetricInfo], chosen: Sequence[int], say: Callable[[str], str]
+) -> RichTable:
     """The method column, N, and the chosen ones of the metric and cost columns."""
     result = RichTable(box=None, pad_edge=False, header_style="bold")
     result.add_column("Method", no_wrap=True)
     result.add_column("N", justify="right", no_wrap=True)
     heads = [heading(metric).replace(" ×", "\n×") for metric in metrics] + [name for name, _, _ in COSTS]
     for index in chosen:
-        result.add_column(escape(heads[index]), justify="right", no_wrap=True)
+        result.add_column(escape(say(heads[index])), justify="right", no_wrap=True)
     for group, section, rows in blocks(table):
         title = " · ".join(text for text in (group, section if section != SECTIONS["method"] else "") if text)
         if title:
-            result.add_row(Text(title, style="italic dim"))
+            result.add_row(Text(say(title), style="italic dim"))
         for row in rows:
-            cells = [_rich_cell(row.cells[m.name], m, row.n, table.best(m, row)) for m in metrics]
-            cells += map(Text, costs(row))
-            result.add_row(Text(row.label), *map(Text, counts(row)), *(cells[index] for index in chosen))
+            cells = [_rich_cell(row.cells[m.name], m, row.n, table.best(m, row), say) for m in metrics]
+            cells += map(Text, map(say, costs(row)))
+            result.add_row(Text(say(row.label)), *map(Text, counts(row)), *(cells[index] for index in chosen))
     return result
 
 
-def _rich_cell(value: Interval, metric: MetricInfo, n: int, best: bool) -> Text:
-    mean, _, rest = cell(value, metric, n).partition(" ")
+def _rich_cell(value: Interval, metric: MetricInfo, n: int, best: bool, say: Callable[[str], str]) -> Text:
+    mean, _, rest = say(cell(value, metric, n)).partition(" ")
     text = Text(mean, style="bold" if best else "")
     return text.append(f" {rest}", style="dim") if rest else text

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from piva_bench import heap
+from piva_bench.data.sample import UnreadableSample
 from piva_bench.runs.plan import Unit
 from piva_bench.runs.tasks import make_task, timed_edit
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
 
-MOST = {"cpu": 16, "cuda": 64}
-"""Most edits at once. On a CPU a row of the embedded UNet costs no less in larger batches; the other is assumed."""
+MOST = {"cpu": 8, "cuda": 64}
+"""Most edits at once. On a CPU a row of the embedded UNet costs no less in larger batches, and smaller ones share out
+better; the other is assumed."""
 SHARE = 0.8
 """Of the free memory, what a batch may take; assumed. The rest is for fragments and for other processes."""
 
@@ -60,20 +62,24 @@ class PeakMemory:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def automatic_batch_size(units: Sequence[Unit], denoiser: Denoiser, resolution: int) -> int:
+def automatic_batch_size(units: Sequence[Unit], denoiser: Denoiser, resolution: int, workers: int = 1) -> int:
     """Edits to compute together: what the settings among ``units`` all have room for.
 
     One step of one edit of each setting, and of two if memory may be short, shows what it takes. Settings without
-    steps count for nothing: they take a picture at a time.
+    steps count for nothing: they take a picture at a time. The CPU's memory is shared by so many workers.
     """
     most = MOST.get(denoiser.device.type, MOST["cpu"])
-    by_variant: dict[int, list[Unit]] = {}
+    by_variant: dict[str, list[Unit]] = {}
     for unit in units:
-        by_variant.setdefault(id(unit.variant), []).append(unit)
+        if isinstance(unit.sample, UnreadableSample):
+            continue
+        by_variant.setdefault(unit.variant.key, []).append(unit)
     sizes = [most]
     for alike in by_variant.values():
-        if len(alike) > 1 and "steps" in type(alike[0].variant.params).model_fields:
-            budget = int(SHARE * free_memory(denoiser.device))
+        if len(alike) > 1 and alike[0].variant.method().steps is not None:
+            budget = int(
+                SHARE * free_memory(denoiser.device) / (workers if denoiser.device.type == "cpu" else 1)
+            )
             sizes.append(fitting(_trial(alike[:2], denoiser, resolution), budget, min(sizes)))
     return min(sizes)
 
@@ -125,7 +131,7 @@ def _trial(units: Sequence[Unit], denoiser: Denoiser, resolution: int) -> Callab
             tasks = [make_task(unit.sample, variant, resolution, denoiser.device) for unit in units[:count]]
             short = replace(variant, params=variant.params.model_copy(update={"steps": 1}))
             memory = PeakMemory(denoiser.device)
-            timed_edit(short, tasks, denoiser, units[0].seed)
+            timed_edit(short.method(), tasks, denoiser, units[0].seed)
             return memory.growth()
         except Exception as error:  # what else is wrong, the run itself will find and tell
             return None if out_of_memory(error) else 0

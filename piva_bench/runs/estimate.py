@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
-from piva_bench.runs.plan import Unit, Variant
+from piva_bench.data.sample import UnreadableSample
+from piva_bench.runs.plan import Unit
 from piva_bench.runs.tasks import make_task, timed_edit
+from piva_bench.runs.variants import Variant
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
@@ -47,9 +50,9 @@ def estimate(
         stored: finished edits of the same set-up.
         prepared: the plan; its model is loaded if a trial is needed.
     """
-    by_variant: dict[int, list[Unit]] = defaultdict(list)
+    by_variant: dict[str, list[Unit]] = defaultdict(list)
     for unit in todo:
-        by_variant[id(unit.variant)].append(unit)
+        by_variant[unit.variant.key].append(unit)
     estimates, denoiser = [], None
     for units in by_variant.values():
         variant = units[0].variant
@@ -60,24 +63,34 @@ def estimate(
             seconds, basis = median(known) * len(units), f"{len(known)} stored edits"
         else:
             denoiser = denoiser or prepared.load_denoiser()
-            together = units[: prepared.batch_size(units, denoiser)]
+            together = units[: prepared.batch_size(units, partial(_itself, denoiser))]
             seconds = _trial(together, denoiser, prepared.setup.resolution) * len(units)
             basis = "a trial of a few steps"
         estimates.append(Estimate(variant, len(units), seconds, basis))
     return estimates
 
 
+def _itself(denoiser: Denoiser) -> Denoiser:
+    return denoiser
+
+
 def _trial(units: Sequence[Unit], denoiser: Denoiser, resolution: int) -> float:
     """Seconds per edit. Two short runs tell a step's cost from what is paid once."""
     variant = units[0].variant
-    tasks = [make_task(unit.sample, variant, resolution, denoiser.device) for unit in units]
+    tasks = [
+        make_task(unit.sample, variant, resolution, denoiser.device)
+        for unit in units
+        if not isinstance(unit.sample, UnreadableSample)
+    ]
+    if not tasks:
+        return 0.0
 
     def run(steps: int | None) -> float:
         changes = {} if steps is None else {"steps": steps}
         trial = replace(variant, params=variant.params.model_copy(update=changes))
-        return timed_edit(trial, tasks, denoiser, units[0].seed)[1]
+        return timed_edit(trial.method(), tasks, denoiser, units[0].seed)[1]
 
-    steps = getattr(variant.params, "steps", None)
+    steps = variant.method().steps
     if steps is None:
         return run(None) / len(tasks)
     run(1)  # warms caches and threads up

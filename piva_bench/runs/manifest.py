@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from piva_bench import __version__
 from piva_bench.errors import DataError, UserError
+from piva_bench.paths import absolute
 from piva_bench.runs.inside import Warn, ignore, read_inside
 from piva_bench.runs.record import Setup
 from piva_bench.runs.sealed import unsealed
@@ -50,7 +51,7 @@ class _Content(BaseModel):
     setup: dict[str, Any] = Field(default_factory=dict)
     profile: dict[str, Any] = Field(default_factory=dict)
     dataset: dict[str, Any] = Field(default_factory=dict)
-    data_root: str | None = None
+    data_root: Any = None
     runs: list[dict[str, Any]] = Field(default_factory=list)
 
 
@@ -102,7 +103,7 @@ class Manifest:
     def data_root(self) -> Path | None:
         """Where the dataset was read from; None for the embedded copy."""
         root = self._content.get("data_root")
-        return Path(root) if root else None
+        return Path(root) if root and isinstance(root, str) else None
 
     def join(self, setup: Setup) -> Setup:
         """The set-up that new records of this directory carry: its own, if it has one, else the given one.
@@ -138,7 +139,7 @@ class Manifest:
             "setup": setup.model_dump(),
             "profile": profile.model_dump(),
             "dataset": dataset.card.model_dump(mode="json"),
-            "data_root": str(data_root.resolve()) if data_root else None,
+            "data_root": str(absolute(data_root)) if data_root else None,
         }
 
     def begin(self, prepared: Prepared, command: list[str]) -> None:

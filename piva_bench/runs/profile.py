@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.method import EditTask
 from piva_bench.runs.batch_size import PeakMemory
-from piva_bench.runs.plan import Variant
+from piva_bench.runs.variants import Variant
 
 MODEL, ADAPTERS = "model", "adapters"
 # PyTorch's counter does not know its own attention on a CPU.

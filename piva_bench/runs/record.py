@@ -45,6 +45,7 @@ class Record(Setup):
         method_source: hash of the method's file where it was given as a file, else None.
         params: all parameters, defaults included.
         image_sha: SHA-256 of the PNG file (of a scene: the sheet of its views); None for a failed edit.
+        from_jpeg: whether the picture was taken in from a JPEG file, as the official PIE-Bench scripts save edits.
         files: SHA-256 of the files beside it (of a scene: depth, field), by path below the output directory.
         unet_evaluations: UNet rows computed for this edit, adapter training included.
         training_evaluations: those of them that were adapter training (forward and backward).
@@ -68,6 +69,7 @@ class Record(Setup):
     seed: int
     device: str
     image_sha: str | None = None
+    from_jpeg: bool = False
     files: dict[str, str] = Field(default_factory=dict)
     unet_evaluations: int = 0
     training_evaluations: int = 0

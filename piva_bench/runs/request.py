@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,17 +12,22 @@ from pydantic import BaseModel, ConfigDict, Field
 from piva_bench.errors import ModelError, UserError
 from piva_bench.profiles import Profile, get_profile, resolve_model
 from piva_bench.registry import DATASETS
-from piva_bench.runs.plan import Unit, Variant, make_units, resolve_variants, select_samples
+from piva_bench.runs.plan import Unit, make_units, select_samples
 from piva_bench.runs.record import Setup
+from piva_bench.runs.variants import Variant, resolve_variants
 
 if TYPE_CHECKING:
     from piva_bench.data.dataset import Dataset
     from piva_bench.data.sample import Sample
     from piva_bench.diffusion.denoiser import Denoiser
+    from piva_bench.runs.scoring import Scorer
+    from piva_bench.runs.worker import Worker
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 BatchSize = Annotated[int, Field(ge=1)] | Literal["auto"]
+
+Workers = Annotated[int, Field(ge=1)] | Literal["auto"]
 
 
 class RunRequest(BaseModel):
@@ -47,6 +52,31 @@ class RunRequest(BaseModel):
     compile: bool = False
     channels_last: bool = False
     keep_fields: bool = False
+    workers: Workers = "auto"
+    snapshots: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Order:
+    """A plan as plain values: what another process needs to prepare it again.
+
+    Attributes:
+        request: as asked for.
+        settings: methods as they were asked for, with the parameters given.
+        setup: what all records share.
+    """
+
+    request: RunRequest
+    settings: tuple[tuple[str, dict[str, Any]], ...]
+    setup: Setup
+
+    def prepare(self) -> Prepared:
+        """The plan; see ``prepare``."""
+        profile, dataset = open_both(self.request)
+        scenes = shows_scenes(dataset)
+        variants = [resolve_variants([name], given, profile, scenes)[0] for name, given in self.settings]
+        prepared = prepare(self.request, variants, (profile, dataset))
+        return replace(prepared, setup=self.setup)
 
 
 @dataclass(frozen=True)
@@ -63,6 +93,8 @@ class Prepared:
     setup: Setup
     units: list[Unit]
     output_dir: Path
+    notes: tuple[str, ...] = ()
+    """What the user should know of the samples, a line each."""
 
     def samples_by_id(self) -> dict[str, Sample]:
         """All samples of the dataset, not only the chosen ones."""
@@ -86,13 +118,55 @@ class Prepared:
         denoiser.tune(compile=self.request.compile, channels_last=self.request.channels_last)
         return denoiser
 
-    def batch_size(self, units: Sequence[Unit], denoiser: Denoiser, interrupted: int | None = None) -> int:
-        """Most edits to compute together: as asked for, or as in an interrupted run, or as memory has room for."""
+    def batch_size(
+        self,
+        units: Sequence[Unit],
+        denoiser: Callable[[], Denoiser | None],
+        interrupted: int | None = None,
+        workers: int = 1,
+    ) -> int:
+        """Most edits to compute together: as asked for, or as in an interrupted run, or as memory has room for.
+
+        Args:
+            units: the edits.
+            denoiser: loads the model, if it has to be tried.
+            interrupted: what an interrupted run took.
+            workers: processes that share the memory.
+        """
         from piva_bench.runs.batch_size import automatic_batch_size
 
         if self.request.batch_size != "auto":
             return self.request.batch_size
-        return interrupted or automatic_batch_size(units, denoiser, self.setup.resolution)
+        if interrupted:
+            return interrupted
+        model = denoiser()
+        assert model is not None, "an automatic batch size is found with a model"
+        return automatic_batch_size(units, model, self.setup.resolution, workers)
+
+    def order(self) -> Order:
+        """The plan as plain values."""
+        settings = tuple((variant.requested, dict(variant.given)) for variant in self.variants)
+        return Order(self.request, settings, self.setup)
+
+    def scorer(self) -> Scorer:
+        """Of the profile's protocol.
+
+        Raises:
+            UserError: its models are missing, or it does not suit the dataset.
+        """
+        from piva_bench.runs.scoring import Scorer
+
+        return Scorer(self.profile.protocol, self.samples_by_id())
+
+    def worker(self) -> Worker:
+        """A worker with everything loaded; takes seconds.
+
+        Raises:
+            UserError: the model or a metric's is missing or unsuitable.
+        """
+        from piva_bench.runs.worker import Worker
+
+        return Worker(self, self.scorer(), self.load_denoiser())
 
 
 def open_dataset(name: str, profile: Profile, data_root: Path | None) -> Dataset:
@@ -137,12 +211,19 @@ def prepare(
     Raises:
         UserError: an unknown name, a parameter out of bounds, a missing dataset, model or device.
     """
+    from piva_bench.runs.prompts import PromptReader, cut_notes, marked
+
     profile, dataset = opened or open_both(request)
     if variants is None:
         variants = resolve_variants(request.methods, request.params, profile, shows_scenes(dataset))
+        variants = with_snapshots(variants, request.snapshots, profile, shows_scenes(dataset))
     samples = select_samples(dataset.samples, request.samples, request.limit)
     device = resolve_device(request.device)
     model_path = resolve_model(request.model or profile.model)
+    notes = [*getattr(dataset, "notes", ())]
+    if reader := PromptReader.of_model(model_path):
+        notes += cut_notes(samples, reader)
+        samples = marked(samples, reader)
     setup = Setup(
         profile=profile.name,
         dataset=request.dataset,
@@ -163,7 +244,36 @@ def prepare(
         setup=setup,
         units=make_units(setup, variants, samples, request.seeds),
         output_dir=output_dir_of(request.output_dir, request.profile, request.dataset),
+        notes=tuple(notes),
     )
+
+
+def with_snapshots(
+    variants: list[Variant], snapshots: Sequence[int], profile: Profile, scenes: bool
+) -> list[Variant]:
+    """The same settings, and each that allows it at fewer steps, too.
+
+    Raises:
+        UserError: none of the methods can be seen on its way.
+    """
+    if not snapshots:
+        return variants
+    found = []
+    for variant in variants:
+        found.append(variant)
+        steps = variant.method().steps
+        if steps is None or not getattr(variant.cls, "prefix", False):
+            continue
+        for number in sorted({*snapshots}):
+            if number < steps:
+                found += resolve_variants(
+                    [variant.requested], {**variant.given, "steps": number}, profile, scenes
+                )
+    if len(found) == len(variants):
+        raise UserError(
+            "--snapshots: none of these methods takes more steps than that, or can be seen on its way."
+        )
+    return found
 
 
 def output_dir_of(given: Path | None, profile: str, dataset: str) -> Path:
@@ -192,10 +302,12 @@ def model_fingerprint(path: Path) -> str:
     """Fingerprint of a diffusers folder, without loading it.
 
     Raises:
-        ModelError: the folder is not complete.
+        ModelError: the folder is not complete, or holds a model of another kind.
     """
     from piva_bench.diffusion.checkpoint import fingerprint
+    from piva_bench.diffusion.kinds import check_kind
 
+    check_kind(path)
     try:
         return fingerprint(path)
     except OSError as error:

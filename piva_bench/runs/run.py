@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from piva_bench.diffusion.kept import KeptRows
-from piva_bench.runs.executor import Executor, Watcher, find_work
 from piva_bench.runs.manifest import Manifest
+from piva_bench.runs.plan import Batch, Unit, make_batches, make_groups
+from piva_bench.runs.pool import Pool, open_pool
 from piva_bench.runs.record import Record
 from piva_bench.runs.request import Prepared
 from piva_bench.runs.scoring import Scorer
-from piva_bench.runs.store import Store
+from piva_bench.runs.store import Store, Warn
+from piva_bench.runs.watcher import Watcher
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,51 @@ class Summary:
     def failed(self) -> list[Record]:
         """The edits that have a reason instead of a picture."""
         return [record for record in self.records if record.status == "failed"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What of a plan is still to be done.
+
+    Attributes:
+        missing: edits without a whole record.
+        retries: edits whose record says they failed; tried again, after the missing ones and in batches of
+            their own, so that they do not shift the batches of the others.
+        done: records that need nothing.
+    """
+
+    missing: list[Unit]
+    retries: list[Unit]
+    done: list[Record]
+
+    @property
+    def todo(self) -> list[Unit]:
+        """The edits to compute."""
+        return [*self.missing, *self.retries]
+
+    def groups(self, size: int, by_sample: bool) -> list[list[Batch]]:
+        """The batches, those that belong together in groups; see ``make_groups``."""
+        batches = [make_batches(units, size) for units in (self.missing, self.retries)]
+        return [group for part in batches for group in make_groups(part, by_sample)]
+
+
+def find_work(units: Sequence[Unit], store: Store, overwrite: bool = False) -> Work:
+    """Compares a plan with the store."""
+    records = store.records()
+    work = Work([], [], [])
+    for unit in units:
+        record = records.get(unit.key)
+        if overwrite or record is None or not store.is_whole(record):
+            work.missing.append(unit)
+        elif record.status == "failed":
+            work.retries.append(unit)
+        else:
+            work.done.append(record)
+    return work
+
+
+PROVISIONAL_BATCH = 8
+"""Edits a batch, as long as nobody knows how many will do: for choosing how many workers are worth starting."""
 
 
 def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: bool = False) -> Summary:
@@ -55,25 +102,27 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
         manifest = Manifest(prepared.output_dir, watcher.warn)
         prepared = replace(prepared, setup=manifest.join(prepared.setup))
         work = find_work(prepared.units, store, prepared.request.overwrite)
-        scorer = Scorer(prepared.profile.protocol, store, prepared.samples_by_id(), watcher.warn)
-        watcher.started(work.todo, scorer.headline())
+        scorer = prepared.scorer()
         made: list[Record] = []
         if work.todo:
             interrupted = manifest.interrupted_batch_size(prepared.device)
             manifest.begin(prepared, command)
             manifest.save(store)
-            denoiser = prepared.load_denoiser()
-            if by_sample:
-                denoiser.kept = KeptRows(folder=prepared.output_dir)
-            batch_size = prepared.batch_size([*work.missing, *work.retries], denoiser, interrupted)
-            manifest.note(edits_together=batch_size)
-            manifest.save(store)
-            executor = Executor(
-                store, prepared.setup, denoiser, scorer, batch_size, watcher, prepared.request.keep_fields
-            )
-            made = executor.run(work, by_sample)
+            size = prepared.request.batch_size
+            about = size if size != "auto" else interrupted or PROVISIONAL_BATCH
+            pool = open_pool(prepared, len(work.groups(about, by_sample)))
+            try:
+                watcher.started(len(work.todo), scorer.headline(), pool.workers)
+                size = pool.batch_size(work.todo, interrupted)
+                manifest.note(edits_together=size, workers=pool.workers)
+                manifest.save(store)
+                made = _compute(pool, work.groups(size, by_sample), by_sample, store, watcher)
+            finally:
+                pool.close()
+        else:
+            watcher.started(0, scorer.headline(), 0)
         for record in work.done:
-            scorer.score(record)
+            scorer.score(store, record, watcher.warn)
         by_key = {record.key: record for record in (*work.done, *made)}
         summary = Summary([by_key[unit.key] for unit in prepared.units], len(made), time.monotonic() - start)
         if work.todo:
@@ -87,8 +136,24 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
     return summary
 
 
-def rescore(store: Store, scorer: Scorer) -> tuple[int, int]:
+def _compute(
+    pool: Pool, groups: list[list[Batch]], shares: bool, store: Store, watcher: Watcher
+) -> list[Record]:
+    """Lets the pool make the edits and stores every batch as it comes."""
+    records = []
+    for finished in pool.map(groups, shares, watcher):
+        store.commit(finished.edits)
+        for edit in finished.edits:
+            records.append(edit.record)
+            watcher.committed(finished.number, edit.record, edit.scores)
+        watcher.batch_ended(finished.number)
+    return records
+
+
+def rescore(store: Store, scorer: Scorer, warn: Warn) -> tuple[int, int]:
     """Scores every record of a store; how many have scores now, and how many failed edits have none."""
     records = store.records().values()
-    scored = sum(scorer.score(record) is not None for record in records)
+    for record in records:
+        store.is_whole(record)  # warns of pictures that are gone: their scores stay, and are theirs no longer
+    scored = sum(scorer.score(store, record, warn) is not None for record in records)
     return scored, sum(record.status == "failed" for record in records)

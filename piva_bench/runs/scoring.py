@@ -16,64 +16,75 @@ from piva_bench.runs.store import Warn
 if TYPE_CHECKING:
     from piva_bench.data.sample import Sample
     from piva_bench.metrics.protocol import MetricInfo, MetricProtocol
-    from piva_bench.runs.store import Store
+    from piva_bench.runs.store import Edit, Store
 
 
 class Scorer:
-    """Scores edits of one store with one protocol.
+    """Scores edits with one protocol, from their files alone.
 
     Args:
         protocol: name of the protocol.
-        store: where pictures and scores are.
         samples: the dataset's samples by id.
-        warn: told about edits that cannot be scored.
 
     Raises:
         UserError: no such protocol, its models are missing, or it is for pictures where these are scenes, or the
             other way round. Raised here, before hours of editing.
     """
 
-    def __init__(self, protocol: str, store: Store, samples: Mapping[str, Sample], warn: Warn) -> None:
+    def __init__(self, protocol: str, samples: Mapping[str, Sample]) -> None:
         chosen = PROTOCOLS.load(protocol)
         _check_kind(chosen, protocol, samples)
         self.protocol: MetricProtocol = chosen()
         self.name, self.fingerprint = protocol, str(self.protocol.fingerprint)
-        self._store, self._samples, self._warn = store, samples, warn
+        self._samples = samples
 
     def headline(self) -> list[MetricInfo]:
         """The metrics to watch a run by: the first three the protocol puts in compact tables."""
         return [info for info in self.protocol.descriptors.values() if info.headline][:3]
 
-    def stored(self, record: Record) -> ScoreFile | None:
+    def stored(self, store: Store, record: Record) -> ScoreFile | None:
         """The scores of an edit if they were computed by this very protocol."""
-        scores = self._store.load_scores(self.name, record.key)
+        scores = store.load_scores(self.name, record.key)
         return scores if scores is not None and scores.fingerprint == self.fingerprint else None
 
-    def score(self, record: Record) -> ScoreFile | None:
-        """The scores of an edit, computed and stored if they are not there yet.
+    def score(self, store: Store, record: Record, warn: Warn) -> ScoreFile | None:
+        """The scores of a stored edit, computed and stored if they are not there yet; see ``score_edit``."""
+        if record.status == "failed":
+            return None
+        if (scores := self.stored(store, record)) is not None:
+            return scores
+        try:
+            edit = store.load(record)
+        except DataError as error:
+            warn(f"{record.method} on {record.sample_id} is not scored: {error}")
+            return None
+        if (scores := self.score_edit(edit, warn)) is not None:
+            store.save_scores(record.key, scores)
+        return scores
+
+    def score_edit(self, edit: Edit, warn: Warn) -> ScoreFile | None:
+        """The scores of an edit.
 
         None for a failed edit and, with a warning, where a picture of the sample or the edit cannot be read.
         """
+        record = edit.record
         if record.status == "failed":
             return None
-        if (scores := self.stored(record)) is not None:
-            return scores
         try:
-            pair = self._pair(record)
+            pair = self._pair(edit)
         except DataError as error:
-            self._warn(f"{record.method} on {record.sample_id} is not scored: {error}")
+            warn(f"{record.method} on {record.sample_id} is not scored: {error}")
             return None
         result = self.protocol.score(pair)
-        scores = ScoreFile(
+        return ScoreFile(
             protocol=self.name,
             fingerprint=self.fingerprint,
             values=dict(result.values),
             undefined=dict(result.undefined),
         )
-        self._store.save_scores(record.key, scores)
-        return scores
 
-    def _pair(self, record: Record) -> Pair | ViewsPair:
+    def _pair(self, edit: Edit) -> Pair | ViewsPair:
+        record = edit.record
         if record.sample_id not in self._samples:
             raise DataError(
                 f"The dataset has no sample '{record.sample_id}', which record {record.key} edits."
@@ -83,18 +94,19 @@ class Scorer:
             source, reference = sample.load_turntable(), sample.load_counterfactual()
             return ViewsPair(
                 source=source.views,
-                edited=self._store.load_views(record, source.views.cameras),
+                edited=edit.views(source.views.cameras),
                 reference=None if reference is None else reference.views,
                 backgrounds=source.backgrounds,
                 prompts={side: sample.prompts(side) for side in SIDES},
             )
         return Pair(
             source=source_pixels(sample, record.resolution),
-            edited=self._store.load_image(record),
+            edited=edit.image(),
             reference=reference_pixels(sample, record.resolution),
             mask=mask_pixels(sample, record.resolution),
             source_prompt=sample.source_prompt,
             target_prompt=sample.target_prompt,
+            edited_is_jpeg=record.from_jpeg,
         )
 
 

@@ -22,7 +22,8 @@ def sealed(content: dict[str, Any], *, indent: int | None = 1) -> bytes:
     separators = None if indent else (",", ":")
     whole = {**content, SEAL: content_key(content)}
     text = json.dumps(whole, indent=indent, separators=separators, allow_nan=False, ensure_ascii=False)
-    return f"{text}\n".encode()
+    # A path that is not text in this system's encoding holds halves of characters; JSON spells them out.
+    return f"{text}\n".encode(errors="backslashreplace")
 
 
 def unsealed(data: bytes) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from piva_bench.data.files import refuse_pipes
 from piva_bench.data.pictures import Frame, fit, fit_mask
 from piva_bench.errors import DataError, UserError
 from piva_bench.method import EditMethod, EditOutcome, EditTask, MethodCard, OnStep, Progress
@@ -37,6 +38,8 @@ class SingleEdit:
         frames: the edit on its way, first to last; empty unless asked for.
         frame: how the picture was prepared.
         seconds: wall time.
+        unet_evaluations: rows that the network computed.
+        trace: scalars of every step, by name.
     """
 
     source: Image.Image
@@ -44,6 +47,8 @@ class SingleEdit:
     frames: list[Image.Image] = field(default_factory=list)
     frame: Frame | None = None
     seconds: float = 0.0
+    unet_evaluations: int = 0
+    trace: dict[str, list[float]] = field(default_factory=dict)
 
     def side_by_side(self) -> Image.Image:
         """Source and edit in one picture."""
@@ -68,6 +73,7 @@ def open_picture(path: Path) -> Image.Image:
     Raises:
         DataError: it is missing or no picture.
     """
+    refuse_pipes(path)
     try:
         image = Image.open(path)
         image.load()
@@ -151,7 +157,9 @@ def edit_one(
     frames = [
         frame.crop(_image(denoiser.decode_latents(latents)[0])) for latents in (film.latents if film else ())
     ]
-    return SingleEdit(frame.crop(square), frame.crop(_image(outcome.image)), frames, frame, outcome.seconds)
+    edited = frame.crop(_image(outcome.image))
+    costs = outcome.seconds, outcome.unet_evaluations, outcome.trace
+    return SingleEdit(frame.crop(square), edited, frames, frame, *costs)
 
 
 class Film:
@@ -190,7 +198,7 @@ def params_for(method: str, given: Mapping[str, Any], embedded: bool) -> EditMet
         UserError: an unknown name, or a value out of bounds.
     """
     from piva_bench.profiles import get_profile
-    from piva_bench.runs.plan import resolve_variants
+    from piva_bench.runs.variants import resolve_variants
 
     (variant,) = resolve_variants([method], given, get_profile("embedded" if embedded else "paper"))
     return variant.cls(variant.params)

@@ -70,12 +70,52 @@ class Edit:
         png: the picture's file; None for a failed edit.
         trace: per step scalars by name.
         files: those of ``record.files``, by path below the output directory.
+        scores: of the edit, where it has been scored already.
     """
 
     record: Record
     png: bytes | None = None
     trace: dict[str, list[float]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    scores: ScoreFile | None = None
+
+    def image(self) -> NDArray[np.uint8]:
+        """The picture, uint8 [H, W, 3]; of a scene its first view, on white.
+
+        Raises:
+            DataError: the file holds something else; a stranger's record may state any file's hash.
+        """
+        import numpy as np
+        from PIL import Image
+
+        assert self.png is not None, "a failed edit has no picture"
+        side = self.record.resolution
+        try:
+            with Image.open(io.BytesIO(self.png), formats=["PNG"]) as image:
+                if depth_path(self.record.key) not in self.record.files:
+                    if image.size != (side, side):
+                        raise ValueError(f"{image.width} x {image.height} pixels, not {side} x {side}")
+                    return np.asarray(image.convert("RGB"))
+                if min(image.size) < side:
+                    raise ValueError("a sheet smaller than one view")
+                first = image.crop((0, 0, side, side)).convert("RGBA")
+                white = Image.new("RGBA", first.size, "white")
+                return np.asarray(Image.alpha_composite(white, first).convert("RGB"))
+        except Exception as error:  # Pillow raises whatever it meets in a foreign file
+            raise DataError(
+                f"images/{self.record.key}.png is no picture of an edit: {one_line(error)}"
+            ) from error
+
+    def views(self, cameras: Cameras) -> PosedViews:
+        """The views of an edited scene, with depth, of the cameras they were taken by.
+
+        Raises:
+            DataError: it is of a picture, or the sheets do not hold views of these cameras.
+        """
+        name = depth_path(self.record.key)
+        if name not in self.files or self.png is None:
+            raise DataError(f"record {self.record.key} is of a picture: it has no views")
+        return decode_views(self.png, self.files[name], cameras)
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> tuple[bytes, str]:
@@ -169,7 +209,7 @@ class Store:
             for name in record.files:
                 self._read_file(record, name)
         except DataError as error:
-            self._warn(f"{error}: `piva-bench run` computes it again")
+            self._warn(f"{error}: it counts as missing, and `piva-bench run` makes it again")
             return False
         return True
 
@@ -177,30 +217,22 @@ class Store:
         """Where the picture of an edit lies."""
         return self.root / "images" / f"{key}.png"
 
+    def load(self, record: Record) -> Edit:
+        """An edit as it was stored, without its trace.
+
+        Raises:
+            DataError: a file is missing, torn or not the one that was stored.
+        """
+        files = {name: self._read_file(record, name) for name in record.files}
+        return Edit(record, self._read_png(record) if record.status == "ok" else None, files=files)
+
     def load_image(self, record: Record) -> NDArray[np.uint8]:
         """The picture of an edit, uint8 [H, W, 3]; of a scene its first view, on white.
 
         Raises:
             DataError: it is missing, torn or not the one that was stored.
         """
-        import numpy as np
-        from PIL import Image
-
-        data, side = self._read_png(record), record.resolution
-        try:
-            with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-                if depth_path(record.key) not in record.files:
-                    if image.size != (side, side):
-                        raise ValueError(f"{image.width} x {image.height} pixels, not {side} x {side}")
-                    return np.asarray(image.convert("RGB"))
-                if min(image.size) < side:
-                    raise ValueError("a sheet smaller than one view")
-                first = image.crop((0, 0, side, side)).convert("RGBA")
-                white = Image.new("RGBA", first.size, "white")
-                return np.asarray(Image.alpha_composite(white, first).convert("RGB"))
-        except Exception as error:  # Pillow raises whatever it meets in a foreign file
-            path = self.image_path(record.key)
-            raise DataError(f"{path} is no picture of an edit ({one_line(error)})") from error
+        return Edit(record, self._read_png(record)).image()
 
     def load_views(self, record: Record, cameras: Cameras) -> PosedViews:
         """The views of an edited scene, with depth.
@@ -212,10 +244,7 @@ class Store:
         Raises:
             DataError: a file is missing, torn or not the one that was stored.
         """
-        name = depth_path(record.key)
-        if name not in record.files:
-            raise DataError(f"record {record.key} is of a picture: it has no views")
-        return decode_views(self._read_png(record), self._read_file(record, name), cameras)
+        return self.load(record).views(cameras)
 
     def load_scores(self, protocol: str, key: str) -> ScoreFile | None:
         """The stored scores of an edit; None if there are none, or none that can be read."""
@@ -287,6 +316,9 @@ class Store:
                     self._write(f"traces/{key}.json", _trace_json(edit.trace))
             self._write(_JOURNAL, sealed({"records": [edit.record.model_dump() for edit in edits]}))
             self._write_records(edit.record for edit in edits)
+            for edit in edits:
+                if edit.scores is not None:
+                    self.save_scores(edit.record.key, edit.scores)
 
     def save_scores(self, key: str, scores: ScoreFile) -> None:
         """Stores the scores of an edit.
@@ -325,9 +357,12 @@ class Store:
         return _checked(self.root, name, record.files[name])
 
     def _score_name(self, protocol: str, key: str) -> str:
-        if not _PROTOCOL.fullmatch(protocol):
+        folder = protocol
+        if protocol.rpartition(":")[0].endswith(".py"):
+            folder = "file-" + re.sub(r"[^\w.-]+", "_", protocol)
+        if not _PROTOCOL.fullmatch(folder):
             raise DataError(f"'{protocol}' is no name of a protocol: give one with --protocol")
-        return f"scores/{protocol}/{key}.json"
+        return f"scores/{folder}/{key}.json"
 
     def _write_records(self, records: Iterable[Record]) -> None:
         for record in records:

@@ -10,8 +10,9 @@ from typing import Any
 
 from piva_bench.errors import UserError
 from piva_bench.profiles import Profile
-from piva_bench.runs.plan import Variant, known_parameters, make_units, resolve_variants
+from piva_bench.runs.plan import make_units
 from piva_bench.runs.request import Prepared, RunRequest, open_both, prepare, shows_scenes
+from piva_bench.runs.variants import Variant, known_parameters, resolve_variants
 
 MAX_POINTS = 1000
 
@@ -69,21 +70,20 @@ def prepare_sweep(request: RunRequest, grid: Mapping[str, Sequence[Any]], beside
     profile, dataset = open_both(request)
     points = sweep_points(request, grid, beside, profile, shows_scenes(dataset))
     variants: list[Variant] = []
-    merged: dict[tuple[str, str | None, str], Variant] = {}
+    merged: dict[str, Variant] = {}
     for i, point in enumerate(points):
-        identity = (point.variant.name, point.variant.source_hash, repr(point.variant.params_dict()))
-        if identity not in merged:
-            variants.append(merged.setdefault(identity, point.variant))
-        points[i] = replace(point, variant=merged[identity])
+        if point.variant.key not in merged:
+            variants.append(merged.setdefault(point.variant.key, point.variant))
+        points[i] = replace(point, variant=merged[point.variant.key])
     prepared = prepare(request, variants, (profile, dataset))
     keys = {
-        id(variant): frozenset(
+        variant.key: frozenset(
             unit.key for unit in make_units(prepared.setup, [variant], prepared.samples, request.seeds)
         )
         for variant in variants
     }
     swept = tuple(name for name, values in grid.items() if len(values) > 1)
-    return Sweep(prepared, [replace(point, keys=keys[id(point.variant)]) for point in points], swept)
+    return Sweep(prepared, [replace(point, keys=keys[point.variant.key]) for point in points], swept)
 
 
 def sweep_points(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from piva_bench.data.scene_sample import SceneSample
-from piva_bench.method import EditOutcome, EditTask, OnStep, SceneTask
+from piva_bench.method import EditMethod, EditOutcome, EditTask, OnStep, SceneTask
 from piva_bench.runs.pictures import mask_pixels, reference_pixels, source_pixels, to_tensor
 from piva_bench.scene.kept_fields import fitted_field
 from piva_bench.scene.params import FieldEditParams
@@ -17,7 +17,7 @@ from piva_bench.scene.params import FieldEditParams
 if TYPE_CHECKING:
     from piva_bench.data.sample import Sample
     from piva_bench.diffusion.denoiser import Denoiser
-    from piva_bench.runs.plan import Variant
+    from piva_bench.runs.variants import Variant
 
 Task = EditTask | SceneTask
 
@@ -72,18 +72,24 @@ def _scene_task(sample: SceneSample, variant: Variant, device: torch.device | st
 
 
 def timed_edit(
-    variant: Variant, tasks: Sequence[Task], denoiser: Denoiser, seed: int, on_step: OnStep | None = None
+    method: EditMethod,
+    tasks: Sequence[Task],
+    denoiser: Denoiser,
+    seed: int,
+    on_step: OnStep | None = None,
+    snapshots: Sequence[int] = (),
 ) -> tuple[list[EditOutcome], float]:
     """Edits a batch; outcomes and seconds. One clock for all methods, read when the device has finished."""
     start = time.perf_counter()
-    method = variant.cls(variant.params)
     scenes = [task for task in tasks if isinstance(task, SceneTask)]
     pictures = [task for task in tasks if isinstance(task, EditTask)]
+    # Only rules that say so can be seen on their way.
+    more: dict[str, Any] = {"snapshots": snapshots} if snapshots else {}
     outcomes: list[EditOutcome] = []
     if pictures:
-        outcomes += method.edit(pictures, denoiser, seed, on_step=on_step)
+        outcomes += method.edit(pictures, denoiser, seed, on_step=on_step, **more)
     if scenes:
-        outcomes += method.edit_scenes(scenes, denoiser, seed, on_step=on_step)
+        outcomes += method.edit_scenes(scenes, denoiser, seed, on_step=on_step, **more)
     if denoiser.device.type == "cuda":
         torch.cuda.synchronize(denoiser.device)
     return outcomes, time.perf_counter() - start

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from piva_bench.params import MethodParams, parameter
 
 LATENT_PARAMETERS = ("learning_rate", "loss_scale", "optimizer")
@@ -10,6 +12,8 @@ LATENT_PARAMETERS = ("learning_rate", "loss_scale", "optimizer")
 
 class FieldParams(MethodParams):
     """How the radiance field of a scene comes about: part of every edit of a scene, references included."""
+
+    recipe: ClassVar[bool] = True
 
     fit_steps: int = parameter(
         400, ge=1, le=100_000, source="assumed", description="steps in which a field is fitted to the views"
@@ -21,6 +25,8 @@ class FieldParams(MethodParams):
 
 class FieldEditParams(FieldParams):
     """How a field follows the gradient on its views' latents: Adam on its grid."""
+
+    recipe: ClassVar[bool] = True
 
     views: int = parameter(
         2, ge=1, le=64, source="assumed", description="views a step; the adapters of a sample learn from all"

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from piva_bench.data.files import safe_join
 from piva_bench.errors import DataError
+from piva_bench.files import safe_join
 from piva_bench.scene.cameras import Cameras
 from piva_bench.scene.views import PosedViews
 

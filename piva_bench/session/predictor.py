@@ -66,7 +66,8 @@ class Predictor:
         adapters: the batch's adapters, if the rule has any.
 
     Attributes:
-        evaluations: how many times R rows have been computed.
+        evaluations: how many times R rows have been computed, or looked up: what an edit costs does not depend on what
+            others happened to compute before.
         differentiated: how many of those were computed with a graph, and so also backward.
     """
 
@@ -103,9 +104,9 @@ class Predictor:
             else:
                 blocks = [block for name in names for block in wanted[name]]
                 found |= self._merged(blocks, rows, graph=names is graph)
-        return {
-            name: _guided([found[block] for block in wanted[name]], query) for name, query in queries.items()
-        }
+        # Leaves need their graph through guidance, too.
+        with torch.set_grad_enabled(bool(graph)):
+            return {name: _guided([found[b] for b in wanted[name]], q) for name, q in queries.items()}
 
     def _check(self, query: Query) -> None:
         known = self.adapters.names if self.adapters else ()
@@ -175,6 +176,7 @@ class Predictor:
         given = zip(row_digests(noisy.latents), noisy.t.tolist(), self._prompt_digests[prompt], strict=True)
         keys = [digest(b"prediction", latents, b"%d" % t, words) for latents, t, words in given]
         if (found := kept.get(keys, noisy.latents)) is not None:
+            self.evaluations += 1
             return found
         (prediction,) = self._predict([block], rows, graph=False)
         kept.put(keys, prediction)
@@ -195,10 +197,10 @@ class Predictor:
         with torch.set_grad_enabled(graph):
             noisy = torch.cat([block.noisy.latents for block in blocks])
             t = torch.cat([block.noisy.t for block in blocks])
-            output = denoiser.predict_noise(noisy, t, self._stack(blocks, rows), effects)
+            output = denoiser.predict_noise(noisy, t, self._stack(blocks, rows), effects).chunk(len(blocks))
         self.evaluations += len(blocks)
         self.differentiated += len(blocks) * graph
-        return output.chunk(len(blocks))
+        return output
 
     def _stack(self, blocks: Sequence[_Block], rows: Rows) -> Condition:
         """The conditions of several blocks, kept while the rows stay."""

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from piva_bench.cli.app import EXIT_USER_ERROR
+from piva_bench.cli.run import EXIT_FAILED_SAMPLES
 from piva_bench.data.pie_write import PieEntry, write_pie
 from piva_bench.report.published import published_rows
 from piva_bench.runs.foreign import read_edit
@@ -163,6 +164,7 @@ def test_somebody_elses_edits_are_scored(paper, small_archive, tmp_path, monkeyp
     with zipfile.ZipFile(archive) as file:
         file.extractall(tmp_path / "sources")
     theirs = tmp_path / "theirs"
+    sources = {}
     pictures = sorted((tmp_path / "sources" / "data" / "annotation_images").rglob("*.jpg"))
     for index, path in enumerate(pictures[:10]):
         target = (
@@ -171,19 +173,32 @@ def test_somebody_elses_edits_are_scored(paper, small_archive, tmp_path, monkeyp
             / path.relative_to(tmp_path / "sources" / "data" / "annotation_images")
         )
         target.parent.mkdir(parents=True, exist_ok=True)
-        source = np.asarray(Image.open(path))
+        source = sources[path.stem] = np.asarray(Image.open(path))
         if index == 0:  # the official scripts' strip of panels
             Image.fromarray(np.concatenate([source * 0, source * 0, source, source], axis=1)).save(target)
         elif index == 1:
             Image.fromarray(source[:40, :40]).save(target.with_suffix(".png"))
+        elif index == 2:  # not a JPEG yet
+            Image.fromarray(source).save(target.with_suffix(".png"))
         else:
             shutil.copy(path, target)
     code, out, err = paper(
         "score", "--edits", theirs, "--data-root", archive, "-o", "run", "--name", "theirs"
     )
-    assert code == 0, err
+    assert code == EXIT_FAILED_SAMPLES
     assert "9 edits taken in from" in err
+    assert "2 samples without one, 1 with one that cannot be used" in err
+    assert f"unusable: {pictures[1].stem}: " in err
     assert "theirs" in out
+    edited = {r["sample_id"]: r for r in records(tmp_path / "run").values() if r["status"] == "ok"}
+    errors = {
+        name: json.loads((tmp_path / f"run/scores/pnp-v1/{r['key']}.json").read_text())["values"]["mse"]
+        for name, r in edited.items()
+    }
+    # Copies of the sources, JPEG files as they are: no error, as no second compression happens. PNG is compressed.
+    copies = {path.stem for path in pictures[3:10]}
+    assert [errors[name] for name in copies] == [0] * 7
+    assert errors[pictures[2].stem] > 1e-5
     assert "mask use unknown" in out
     row = table(tmp_path / "run")["theirs"]
     assert (row["samples"], row["failed"], row["seconds_per_edit"]) == ("9", "3", "")
@@ -201,7 +216,7 @@ def test_a_strip_gives_its_last_panel(tmp_path):
     Image.fromarray(np.concatenate(panels, axis=1)).save(tmp_path / "wide.png")
     Image.fromarray(np.concatenate(panels, axis=0)).save(tmp_path / "tall.png")
     for name in ("wide.png", "tall.png"):
-        assert (read_edit(tmp_path / name, 64) == 250).all()
+        assert (read_edit(tmp_path / name, 64)[0] == 250).all()
 
 
 def test_published_tables_have_provenance_and_no_invented_rows():

@@ -13,16 +13,22 @@ METRICS = [
 
 def follow(progress):
     """A run of two methods with two edits each, one of which fails and one of which has an undefined metric."""
-    unit = {name: SimpleNamespace(variant=SimpleNamespace(name=name)) for name in ("piva", "dds")}
+    batch = {
+        name: SimpleNamespace(variant=SimpleNamespace(name=name), all_units=[0, 1])
+        for name in ("piva", "dds")
+    }
     with progress:
-        progress.started(4, METRICS)
-        progress.batch_started([unit["piva"]] * 2)
-        progress.step(0.5, {})
-        progress.committed(record("piva"), scores(psnr=20.0, mse=0.001))
-        progress.committed(record("piva"), scores(psnr=30.0, mse=None))
-        progress.batch_started([unit["dds"]] * 2)
-        progress.committed(record("dds"), scores(psnr=10.0, mse=0.002))
-        progress.committed(record("dds", "failed"), None)
+        progress.started(4, METRICS, 2)
+        progress.batch_started(1, batch["piva"])
+        progress.batch_started(2, batch["dds"])
+        progress.step(1, 0.5, {})
+        progress.step(2, 0.5, {})
+        progress.committed(1, record("piva"), scores(psnr=20.0, mse=0.001))
+        progress.committed(1, record("piva"), scores(psnr=30.0, mse=None))
+        progress.batch_ended(1)
+        progress.committed(2, record("dds"), scores(psnr=10.0, mse=0.002))
+        progress.committed(2, record("dds", "failed"), None)
+        progress.batch_ended(2)
         progress.warn("[bold]a file[/bold] is torn")
 
 
@@ -52,4 +58,4 @@ def test_the_bar_follows_the_same_events(capsys, todo):
         assert "[bold]a file[/bold] is torn" in capsys.readouterr().err
     else:
         with progress:
-            progress.started(0, METRICS)
+            progress.started(0, METRICS, 0)

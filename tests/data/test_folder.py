@@ -90,7 +90,14 @@ def test_what_is_wrong_with_a_row_is_one_line(folder, row, message):
     ("name", "content", "message"),
     [
         (None, "", "holds no table"),
-        ("prompts.csv", "image,source_prompt", "holds no rows"),
+        ("prompts.csv", "image,source_prompt,target_prompt", "holds no rows"),
+        ("prompts.csv", "", "holds no rows"),
+        ("prompts.csv", "image,source_prompt\na.png,a", "no column target_prompt: let it name the columns"),
+        ("prompts.csv", "a.png,a cat,a dog", "no column image and no source_prompt"),
+        ("prompts.csv", "image,source_prompt,target_prompt,notes\na.png,a,b,c", "unknown column 'notes'"),
+        ("prompts.csv", "image,image,source_prompt,target_prompt\na,b,c,d", "two columns image"),
+        ("prompts.csv", 'image,source_prompt,target_prompt\na.png,"a', "cannot be read as csv"),
+        ("prompts.csv", "image,source_prompt,target_prompt\nä.png,a,b".encode("latin-1"), "save it as UTF-8"),
         ("prompts.jsonl", "{", "cannot be read as jsonl"),
         ("prompts.yaml", "a: [", "cannot be read as yaml"),
         ("prompts.json", "{}", "a list of rows is expected"),
@@ -98,10 +105,91 @@ def test_what_is_wrong_with_a_row_is_one_line(folder, row, message):
 )
 def test_what_is_wrong_with_a_table_is_one_line(tmp_path, name, content, message):
     if name:
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=message) as caught:
         open_folder(get_profile("embedded"), tmp_path)
     assert "\n" not in str(caught.value)
+
+
+HEAD = "image,source_prompt,target_prompt\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        HEAD + "a.png,a cat,a dog\n",
+        HEAD + "a.png,a cat,a dog\n,,\n\n , ,\n",
+        "\n" + HEAD + "\na.png,a cat,a dog",
+        HEAD.replace(",", ";") + "a.png;a cat;a dog\n",
+        HEAD.replace(",", "\t") + "a.png\ta cat\ta dog\n",
+        HEAD.replace(",", "|") + "a.png|a cat|a dog\n",
+        "sep=;\n" + HEAD.replace(",", ";") + "a.png;a cat;a dog\n",
+        "Image, Source Prompt ,TARGET-PROMPT\na.png, a cat , a dog\n",
+        HEAD.replace("\n", ",,\n") + "a.png,a cat,a dog,,\n",
+        HEAD + "a.png,a cat,a dog,\n",
+        HEAD.replace(",", ", ") + 'a.png, "a cat", "a dog"\n',
+        (HEAD + "a.png,a cat,a dog\n").replace("\n", "\r"),
+        '"image","source_prompt","target_prompt"\r\n"a.png","a cat","a dog"\r\n',
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_csv_as_spreadsheets_write_it(folder, content, encoding):
+    (folder / "prompts.csv").write_bytes(content.encode(encoding))
+    (sample,) = open_folder(get_profile("embedded"), folder).samples
+    assert (sample.id, sample.source_prompt, sample.target_prompt) == ("a", "a cat", "a dog")
+    assert sample.load_source().size == (64, 64)
+
+
+def test_a_comma_in_an_unquoted_prompt_is_not_the_end_of_it(folder):
+    rows = 'a.png,a red cup, on a table,a blue cup, on a table\nsub/b.jpg,"a cup, red","a cup, blue"\n'
+    (folder / "prompts.csv").write_text(HEAD + rows)
+    bad, good = open_folder(get_profile("embedded"), folder).samples
+    assert (bad.id, good.id, good.target_prompt) == ("a", "b", "a cup, blue")
+    with pytest.raises(
+        DataError, match="more cells than columns: a text that holds the separator needs quotes"
+    ):
+        bad.load_source()
+    assert [problem.sample_id for problem in verify(open_folder(get_profile("embedded"), folder))] == ["a"]
+
+
+def test_json_lines_end_at_line_ends_alone(folder):
+    row = {"image": "a.png", "source_prompt": "a\u2028cat\x85\u2029", "target_prompt": "a\u2028dog\x0b"}
+    written = [json.dumps(row | {"id": name}, ensure_ascii=False) for name in ("one", "two")]
+    for ends in ("\n", "\r\n", "\r"):
+        (folder / "prompts.jsonl").write_text("\ufeff" + ends.join(written) + ends + ends, newline="")
+        one, two = open_folder(get_profile("embedded"), folder).samples
+        assert (one.id, two.id, two.source_prompt) == ("one", "two", "a\u2028cat")
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"), [("\u00fcber.png", "u\u0308ber.png"), ("u\u0308ber.png", "\u00fcber.png")]
+)
+def test_names_are_compared_as_people_read_them(tmp_path, written, stored):
+    (tmp_path / "\u00e9").mkdir()
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(tmp_path / "\u00e9" / stored)
+    write(tmp_path, "json", [{"image": "e\u0301/" + written, "source_prompt": "a", "target_prompt": "b"}])
+    dataset = open_folder(get_profile("embedded"), tmp_path)
+    assert not verify(dataset)
+    before = dataset.revision
+    Image.new("RGB", (8, 8), (1, 1, 1)).save(tmp_path / "\u00e9" / stored)
+    assert open_folder(get_profile("embedded"), tmp_path).revision != before
+
+
+def test_a_second_table_is_said_not_to_be_read(folder):
+    write(folder, "csv", [ROWS[0]])
+    write(folder, "json", ROWS)
+    dataset = open_folder(get_profile("embedded"), folder)
+    assert len(dataset.samples) == 1
+    assert dataset.notes == (f"{folder / 'prompts.json'} is not read: prompts.csv is",)
+
+
+def test_a_pipe_is_not_waited_for(folder):
+    import os
+
+    os.mkfifo(folder / "pipe.png")
+    write(folder, "json", [{"image": "pipe.png", "source_prompt": "a", "target_prompt": "b"}])
+    (problem,) = verify(open_folder(get_profile("embedded"), folder))
+    assert "is no plain file but a pipe or device" in problem.message
 
 
 def test_verify_finds_missing_torn_and_doubled(folder):
@@ -115,8 +203,7 @@ def test_verify_finds_missing_torn_and_doubled(folder):
     assert any("there is no" in message and "none.png" in message for message in messages)
     assert any("torn.png is no whole picture" in message for message in messages)
     assert any("2 rows have this id" in message for message in messages)
-    with pytest.raises(DataError, match="give each its own"):
-        open_folder(get_profile("embedded"), folder)
+    assert sum("2 rows have this id" in message for message in messages) == 1
 
 
 @settings(max_examples=60, deadline=None)

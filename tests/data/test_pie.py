@@ -104,7 +104,8 @@ def test_torn_picture(copy, pie_folder, content):
     ("changes", "message"),
     [
         ({"mask": [0, 1, 2]}, "odd number"),
-        ({"mask": [256, 1]}, "outside 0..255"),
+        ({"mask": [257, 1]}, "outside 0..255"),
+        ({"mask": [-1, 1]}, "outside 0..255"),
         ({"mask": ["0", 1]}, "'0' at position 0, not an integer"),
         ({"mask": "0 1"}, "a str, not a list"),
         ({"original_prompt": " [] "}, "original_prompt is empty: write it"),
@@ -121,26 +122,73 @@ def test_torn_picture(copy, pie_folder, content):
 )
 def test_malformed_entry_names_sample_and_field(edit_mapping, changes, message):
     root = edit_mapping(lambda mapping: mapping[FIRST].update(changes))
-    with pytest.raises(DataError) as caught:
-        open_pie(PROFILE, root)
+    dataset = open_pie(PROFILE, root)
+    bad, *others = dataset.samples
+    assert bad.id == FIRST
+    for load in (bad.load_source, bad.load_mask, bad.load_reference):
+        with pytest.raises(DataError) as caught:
+            load()
     assert message in str(caught.value)
     assert FIRST in str(caught.value)
     assert "\n" not in str(caught.value)
-    # The check goes on and reports it beside what else is wrong.
-    assert [problem.sample_id for problem in verify(read_pie(root))] == [FIRST]
+    # The others are what they were, and the check reports the one beside what else is wrong.
+    assert [sample.load_source().size for sample in others] == [(16, 16)] * 2
+    assert [(problem.sample_id, problem.message) for problem in verify(dataset)] == [
+        (FIRST, str(caught.value))
+    ]
 
 
-@pytest.mark.parametrize("field", ["image_path", "original_prompt", "editing_prompt", "mask", "blended_word"])
+@pytest.mark.parametrize(
+    "field", ["image_path", "original_prompt", "editing_prompt", "mask", "editing_type_id"]
+)
 def test_missing_key(edit_mapping, field):
     root = edit_mapping(lambda mapping: mapping[FIRST].pop(field))
-    with pytest.raises(DataError, match=f"{FIRST}.*has no {field}: add it"):
-        open_pie(PROFILE, root)
+    (problem,) = verify(open_pie(PROFILE, root))
+    assert f"{FIRST}': has no {field}: add it" in problem.message
 
 
-def test_several_malformed_entries_are_counted(edit_mapping):
+def test_only_malformed_entries_are_an_error(edit_mapping):
     root = edit_mapping(lambda mapping: [entry.pop("mask") for entry in mapping.values()])
-    with pytest.raises(DataError, match="2 more like this"):
+    with pytest.raises(DataError, match=f"{FIRST}.*has no mask.*2 more like this"):
         open_pie(PROFILE, root)
+    assert len(verify(read_pie(root))) == 3
+
+
+def test_what_the_official_scripts_do_without(edit_mapping):
+    def change(mapping):
+        first, second, _ = mapping.values()
+        del first["blended_word"], first["editing_instruction"]
+        second["editing_instruction"] = None
+        second["mask"] += [256, 0, 256, 40, 3, -2]
+
+    dataset = open_pie(PROFILE, edit_mapping(change))
+    first, second, third = dataset.samples
+    assert (first.instruction, first.blended_words, second.instruction) == ("", (), "")
+    assert (second.load_mask() == third.load_mask()).all()  # the runs without a pixel change nothing
+    assert not verify(dataset)
+    assert len(dataset.notes) == 3
+    assert (
+        f"editing_instruction is missing and taken as empty (as the official scripts do): sample '{FIRST}' and 1 more"
+        in (dataset.notes)
+    )
+    assert any("runs that begin after the last pixel" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (f'"{FIRST[:-1]}1"', f'"{FIRST}"', "stands in the mapping file twice"),
+        ('"blended_word": "cat dog"', '"mask": []', "holds 'mask' twice"),
+    ],
+)
+def test_what_stands_there_twice_is_the_samples_fault(pie_folder, old, new, message):
+    path = pie_folder / "data" / "mapping_file.json"
+    path.write_text(path.read_text().replace(old, new, 1))
+    dataset = open_pie(PROFILE, pie_folder)
+    (problem,) = verify(dataset)
+    assert problem.sample_id == FIRST
+    assert message in problem.message
+    assert len(dataset.samples) in (2, 3)
 
 
 def test_absent_mask_and_odd_blended_word_are_allowed(edit_mapping):
@@ -156,7 +204,6 @@ def test_absent_mask_and_odd_blended_word_are_allowed(edit_mapping):
     ("content", "message"),
     [
         (b'{"a": 1,}', "no JSON at line 1, column"),
-        (b'{"a": {}, "a": {}}', "holds 'a' twice"),
         (b"[]", "holds no samples"),
         (b"{}", "holds no samples"),
         (b"\xff\xfe\x00", "no JSON"),
@@ -225,3 +272,22 @@ def test_mapping_is_written_in_the_official_form(pie_folder):
     mapping = json.loads((pie_folder / "data" / "mapping_file.json").read_text())
     assert mapping[FIRST]["original_prompt"] == "a [cat] on a mat"
     assert mapping[FIRST]["mask"][:4] == [4 * 16 + 3, 6, 5 * 16 + 3, 6]
+
+
+def test_archives_of_other_systems(pie_folder):
+    import tarfile
+
+    archive = pie_folder.parent / "windows.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted(pie_folder.rglob("*")):
+            if path.is_file():
+                info = zipfile.ZipInfo("x")
+                info.filename = str(path.relative_to(pie_folder)).replace("/", "\\")
+                file.writestr(info, path.read_bytes())
+    dataset = open_pie(PROFILE, archive)
+    assert not verify(dataset)
+    assert dataset.revision == read_pie(pie_folder).revision
+    with tarfile.open(pie_folder.parent / "pie.tar.gz", "w:gz") as tar:
+        tar.add(pie_folder, "pie")
+    with pytest.raises(DataError, match="is a tar archive: unpack it and name the folder"):
+        read_pie(pie_folder.parent / "pie.tar.gz")

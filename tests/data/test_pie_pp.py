@@ -59,10 +59,14 @@ def test_the_embedded_profile_refuses_it(copy):
 def test_what_is_wrong_with_a_row_is_one_line(tmp_path, changes, message):
     make_pie_pp(tmp_path, {"9_change_style_80": [row(0, 16, **changes), row(1, 16)]})
     dataset = read_pie_pp(tmp_path)
-    (problem,) = dataset.problems
-    assert message in problem.message
-    assert "\n" not in problem.message
-    assert len(dataset.samples) == 1
+    bad, good = dataset.samples
+    with pytest.raises(DataError) as caught:
+        bad.load_source()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert (bad.edit_type, good.edit_type) == ("9_change_style", "9_change_style")
+    assert str(caught.value) in [problem.message for problem in verify(dataset)]
+    make_pie_pp(tmp_path, {"9_change_style_80": [row(0, 16, **changes)]})
     with pytest.raises(DataError, match="row|sample"):
         open_pie_pp(get_profile("paper"), tmp_path)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from piva_bench.data.rle import check_rle, decode_mask, encode_mask
+from piva_bench.data.rle import check_rle, decode_mask, empty_runs, encode_mask
 
 
 @given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=9)))
@@ -37,13 +37,16 @@ def test_the_border_is_forced():
     assert not mask[1:-1, 1:-1].any()
 
 
-@given(st.lists(st.tuples(st.integers(0, 19), st.integers(0, 40)), max_size=6))
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(-9, 40)), max_size=6))
 def test_against_a_literal_reading_of_the_rules(runs):
+    """The reference decoder's loops: a run that begins after the last pixel, or of negative length, sets nothing."""
     expected = [[0] * 5 for _ in range(4)]
     for start, length in runs:
-        for pixel in range(start, min(start + length, 20)):
+        for offset in range(min(length, 20 - start)):
+            pixel = start + offset
             expected[pixel // 5][pixel % 5] = 1
     flat = [value for run in runs for value in run]
+    assert empty_runs(flat, 20) == sum(start == 20 or length < 0 for start, length in runs)
     assert decode_mask(flat, 4, 5, border=False).astype(int).tolist() == expected
 
 
@@ -55,9 +58,8 @@ def test_against_a_literal_reading_of_the_rules(runs):
         ([0], "odd number"),
         ([0, 2.0], "position 1"),
         ([True, 2], "True at position 0"),
-        ([20, 1], "outside 0..19"),
+        ([21, 1], "outside 0..19"),
         ([-1, 1], "outside 0..19"),
-        ([0, -1], "negative length"),
         ([0, "9" * 500], "not an integer"),
     ],
 )

@@ -241,3 +241,17 @@ def test_a_missing_part_of_a_flow_is_named(sd3_folder, tmp_path):
     shutil.rmtree(tmp_path / "model" / "text_encoder_2")
     with pytest.raises(ModelError, match="lacks text_encoder_2"):
         Denoiser.from_pretrained(tmp_path / "model")
+
+
+def test_of_several_text_encoders_the_one_that_reads_most_counts(sd3_folder, flux_folder):
+    import inspect
+
+    from diffusers import FluxPipeline, StableDiffusion3Pipeline
+
+    from piva_bench.runs.prompts import T5_LENGTHS, PromptReader
+
+    assert PromptReader.of_model(sd3_folder).length == 77  # two CLIPs, no T5
+    assert PromptReader.of_model(flux_folder).length == 512
+    for pipeline in (StableDiffusion3Pipeline, FluxPipeline):
+        default = inspect.signature(pipeline.encode_prompt).parameters["max_sequence_length"].default
+        assert T5_LENGTHS[pipeline.__name__] == default

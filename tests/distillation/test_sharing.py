@@ -11,7 +11,7 @@ from methods.piva_analytic import PivaAnalytic
 from methods.sds import SDS
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.diffusion.kept import KeptRows
-from tests.distillation.test_engine import BATCH_TOLERANCE, count_calls
+from tests.distillation.test_engine import BATCH_TOLERANCE
 from tests.tiny_sd import make_tasks
 
 STEPS = 5
@@ -63,16 +63,44 @@ def test_a_run_that_shares_nothing_differs_within_the_tolerance_of_batches(denoi
         )
 
 
-def test_the_evaluations_reported_are_those_made(sharing, monkeypatch):
-    rows, tasks, reported = count_calls(sharing, monkeypatch), make_tasks(3), []
+class Made:
+    """Counts the rows that a model really computes, per edit of a batch."""
+
+    def __init__(self, denoiser):
+        self.rows = 0
+        denoiser.network.register_forward_pre_hook(self._count)
+
+    def _count(self, module, inputs):
+        self.rows += len(inputs[0])
+
+    def by(self, make, edits):
+        before = self.rows
+        made = make()
+        return made, (self.rows - before) / edits
+
+
+def test_what_is_reported_is_an_edits_own_cost_and_less_is_made(sharing):
+    made, tasks, reported, computed = Made(sharing), make_tasks(3), [], []
     for setting in SETTINGS:
-        outcomes = edit(sharing, setting, tasks)
-        assert {outcome.unet_evaluations for outcome in outcomes} == {sum(rows) // 3}
+        outcomes, rows = made.by(lambda setting=setting: edit(sharing, setting, tasks), 3)
         reported.append((outcomes[0].unet_evaluations / STEPS, outcomes[0].training_evaluations / STEPS))
-        rows.clear()
-    # Rows a step, and those of them that train: DDS makes the source's two and its own two, the first Piva its
-    # own two, two scores and both adapters' training, the second does not train psi again ...
-    assert reported == [(4, 0), (6, 2), (5, 1), (2, 0), (5, 1)]
+        computed.append(rows / STEPS)
+    # What an edit costs by itself: rows a step, and those of them that train.
+    assert reported == [(4, 0), (8, 2), (8, 2), (4, 0), (8, 2)]
+    # DDS makes the source's two and its own two, the first Piva its own two, two scores and both adapters' training,
+    # the second does not train psi again ...
+    assert computed == [4, 6, 5, 2, 5]
+
+
+def test_an_edits_cost_does_not_depend_on_what_came_before(tiny_sd, sharing):
+    tasks = make_tasks(2)
+    for setting in SETTINGS[::-1]:
+        edit(sharing, setting, tasks)
+    fresh = Denoiser.from_pretrained(tiny_sd)
+    for setting in SETTINGS:
+        for one, other in zip(edit(sharing, setting, tasks), edit(fresh, setting, tasks), strict=True):
+            assert one.unet_evaluations == other.unet_evaluations
+            assert one.training_evaluations == other.training_evaluations
 
 
 @pytest.mark.parametrize(
@@ -84,17 +112,17 @@ def test_the_evaluations_reported_are_those_made(sharing, monkeypatch):
     ],
 )
 def test_other_sources_share_nothing_and_other_targets_everything(sharing, denoiser, change):
-    (task,) = make_tasks(1)
+    (task,), made = make_tasks(1), Made(sharing)
     piva = (Piva, {"preservation_weight": 0.8})
-    full = edit(sharing, piva, [task])[0].unet_evaluations
+    _, full = made.by(lambda: edit(sharing, piva, [task]), 1)
     other = change(task)
-    (outcome,) = edit(sharing, piva, [other])
-    assert outcome.unet_evaluations >= full - STEPS  # the null prompt's predictions may be shared
+    (outcome,), rows = made.by(lambda: edit(sharing, piva, [other]), 1)
+    assert rows >= full - STEPS  # the null prompt's predictions may be shared
     torch.testing.assert_close(
         outcome.image, edit(denoiser, piva, [other])[0].image, atol=BATCH_TOLERANCE, rtol=0
     )
-    (outcome,) = edit(sharing, piva, [dataclasses.replace(task, target_prompt="a ship at sea")])
-    assert outcome.unet_evaluations == full - 3 * STEPS
+    ship = dataclasses.replace(task, target_prompt="a ship at sea")
+    assert made.by(lambda: edit(sharing, piva, [ship]), 1)[1] == full - 3 * STEPS
 
 
 @pytest.mark.parametrize(
@@ -112,11 +140,12 @@ def test_other_sources_share_nothing_and_other_targets_everything(sharing, denoi
     ],
 )
 def test_parameters_that_matter_are_not_shared_across(sharing, denoiser, changes, shared):
-    tasks = make_tasks(2)
+    tasks, counter = make_tasks(2), Made(sharing)
     edit(sharing, (Piva, {}), tasks)
-    outcomes = edit(sharing, (Piva, {}), tasks, **changes)
+    outcomes, made = counter.by(lambda: edit(sharing, (Piva, {}), tasks, **changes), 2)
     expected = edit(denoiser, (Piva, {}), tasks, **changes)
-    full, made = expected[0].unet_evaluations, outcomes[0].unet_evaluations
+    full = expected[0].unet_evaluations
+    assert outcomes[0].unet_evaluations == full
     if changes.get("t_max") or changes.get("aux_steps"):
         assert full - made >= shared * STEPS - 1
     else:
@@ -151,14 +180,16 @@ def test_training_that_is_lost_half_way_is_repeated_from_the_start(sharing, monk
     again = edit(sharing, SETTINGS[2], tasks)
     assert torch.equal(images(again), images(second))
     assert [outcome.trace for outcome in again] == [outcome.trace for outcome in second]
-    assert again[0].training_evaluations == second[0].training_evaluations + STEPS
+    assert again[0].training_evaluations == second[0].training_evaluations
     assert not torch.equal(images(first), images(second))
 
 
 def test_warm_up_is_shared_too(sharing, denoiser):
-    tasks, setting = make_tasks(2), (Piva, {"psi_mode": "pretrained", "psi_warmup": 7})
-    counts = [edit(sharing, setting, tasks)[0].training_evaluations for _ in range(2)]
-    assert counts == [7 + STEPS, STEPS]
+    tasks, setting, made = make_tasks(2), (Piva, {"psi_mode": "pretrained", "psi_warmup": 7}), Made(sharing)
+    runs = [made.by(lambda: edit(sharing, setting, tasks), 2) for _ in range(2)]
+    assert [outcomes[0].training_evaluations for outcomes, _ in runs] == [7 + STEPS, 7 + STEPS]
+    # The second time the warm-up is found, and the two predictions on the source.
+    assert runs[0][1] - runs[1][1] == 7 + 2 * STEPS
     torch.testing.assert_close(
         images(edit(sharing, setting, tasks)),
         images(edit(denoiser, setting, tasks)),

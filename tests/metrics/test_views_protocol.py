@@ -94,18 +94,18 @@ def test_what_the_classifier_sees_change_in_a_few_views_only_is_no_edit():
 
 
 def test_a_protocol_of_pictures_refuses_scenes_and_the_other_way_round(tmp_path):
-    store, samples = scene_run(tmp_path)
+    _, samples = scene_run(tmp_path)
     with pytest.raises(UserError, match="studio-v1 scores pictures, and these edits are scenes: views-v1"):
-        Scorer("studio-v1", store, samples, lambda line: None)
+        Scorer("studio-v1", samples)
 
 
 def test_a_stored_edit_is_scored_from_its_sheet(tmp_path, views_protocol, monkeypatch):
     store, samples = scene_run(tmp_path)
     monkeypatch.setattr(PROTOCOLS, "load", lambda name: type("P", (), {
         "kind": "scenes", "__new__": lambda cls: views_protocol}))  # fmt: skip
-    scorer = Scorer("views-v1", store, samples, lambda line: None)
+    scorer = Scorer("views-v1", samples)
     (record,) = store.records().values()
-    scores = scorer.score(record)
+    scores = scorer.score(store, record, lambda line: None)
     sample = samples[record.sample_id]
     turn, true = sample.load_turntable(), sample.load_counterfactual()
     expected = views_protocol.score(

@@ -22,7 +22,7 @@ from nerfstudio.scripts.render import DatasetRender
 from nerfstudio.scripts.train import main as train
 from PIL import Image
 
-from methods.nerfstudio_piva import specification
+from methods._nerfstudio import specification
 from piva_bench.distillation.engine import Distillation
 from piva_bench.distillation.scenes import SceneViews
 from piva_bench.errors import DataError, UserError

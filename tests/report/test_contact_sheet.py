@@ -3,7 +3,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from piva_bench.report.contact_sheet import CELL, SheetRow, changed_words, contact_sheet, sheet_of_run, spread
+from piva_bench.report.contact_sheet import (
+    CELL,
+    UNDRAWN,
+    SheetRow,
+    changed_words,
+    contact_sheet,
+    sheet_of_run,
+    spread,
+)
 from piva_bench.report.results import load_results
 from piva_bench.report.write import write_report
 
@@ -50,6 +58,15 @@ def test_long_prompts_wrap_and_odd_ones_do_no_harm():
         assert sheet.width < 600
         # Nothing is written over the margin.
         assert (np.asarray(sheet)[:, -8:] == 255).all()
+
+
+@pytest.mark.parametrize("text", ["\u4e2d\u6587", "a \U0001f955 b"])
+def test_characters_without_a_picture_are_noted(text):
+    plain = contact_sheet(["t"], ["source"], [SheetRow("s", "a photo", "ünïcödé “x” →", [flat(77)])])
+    noted = contact_sheet(["t"], ["source"], [SheetRow("s", "a photo", text, [flat(77)])])
+    said = contact_sheet(["t", UNDRAWN], ["source"], [SheetRow("s", "a photo", "a", [flat(77)])])
+    assert noted.height == said.height > plain.height
+    assert (np.asarray(noted)[:50] == np.asarray(said)[:50]).all()
 
 
 def test_a_failed_edit_shows_its_reason():

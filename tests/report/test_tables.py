@@ -120,6 +120,9 @@ def test_foreign_text_stays_text():
         r"a\_b \& 50\% \#1 \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{} "
         r"\textless{}y\textgreater{} \$"
     )
+    assert (
+        latex_escape("[bold] *") == "{[}bold] {*}"
+    )  # first in a row they would be an option of the row before
     assert markdown_escape("a|b\n<script> *x* [y](z) `c`") == r"a\|b &lt;script> \*x\* \[y\](z) \`c\`"
 
 

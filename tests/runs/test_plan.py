@@ -6,8 +6,9 @@ import pytest
 from piva_bench.data.sample import Sample
 from piva_bench.errors import UnknownName, UserError
 from piva_bench.profiles import Profile
-from piva_bench.runs.plan import make_batches, make_units, resolve_variants, select_samples
+from piva_bench.runs.plan import make_batches, make_groups, make_units, select_samples
 from piva_bench.runs.record import Setup
+from piva_bench.runs.variants import resolve_variants
 
 PROFILE = Profile(
     name="p", title="", model="m", resolution=8, protocol="x", method_defaults={"steps": 100, "no_such": 1}
@@ -113,20 +114,55 @@ def test_batches_never_mix_parameters_or_seeds():
     variants = resolve_variants(["piva", "dds"], {}, PROFILE)
     units = make_units(SETUP, variants, SAMPLES, [0, 1])
     batches = make_batches(units, 16)
-    assert [unit for batch in batches for unit in batch] == units
-    assert [len(batch) for batch in batches] == [16, 4] * 4
-    assert all(len({(unit.variant.name, unit.seed) for unit in batch}) == 1 for batch in batches)
+    assert [unit for batch in batches for unit in batch.units] == units
+    assert [len(batch.units) for batch in batches] == [16, 4] * 4
+    assert all(len({(unit.variant.name, unit.seed) for unit in batch.units}) == 1 for batch in batches)
 
 
 def test_settings_take_turns_on_the_same_samples_if_asked():
     variants = resolve_variants(["piva", "dds"], {}, PROFILE)
     units = make_units(SETUP, variants, SAMPLES, seeds=(0, 1))
     # A sweep that was cut off: the first setting has its first batch already.
-    batches = make_batches(units[8:], 8, by_sample=True)
-    assert sorted(map(len, batches)) == sorted(map(len, make_batches(units[8:], 8)))
-    firsts = [(batch[0].variant.name, batch[0].seed, batch[0].sample.id) for batch in batches]
+    batches = make_batches(units[8:], 8)
+    assert [[b] for b in batches] == make_groups(batches, by_sample=False)
+    groups = make_groups(batches, by_sample=True)
+    firsts = [[(b.variant.name, b.seed, b.units[0].sample.id) for b in group] for group in groups]
     assert firsts == [
-        ("piva", 0, "s8"), ("dds", 0, "s8"), ("piva", 0, "s16"), ("dds", 0, "s16"),
-        ("piva", 1, "s0"), ("dds", 1, "s0"), ("piva", 1, "s8"), ("dds", 1, "s8"), ("piva", 1, "s16"), ("dds", 1, "s16"),
-        ("dds", 0, "s0"),
+        [("piva", 0, "s8"), ("dds", 0, "s8")], [("piva", 0, "s16"), ("dds", 0, "s16")],
+        [("piva", 1, "s0"), ("dds", 1, "s0")], [("piva", 1, "s8"), ("dds", 1, "s8")],
+        [("piva", 1, "s16"), ("dds", 1, "s16")], [("dds", 0, "s0")],
     ]  # fmt: skip
+
+
+def steps_of(batch):
+    return batch.variant.params.steps, {steps: len(units) for steps, units in batch.shorter.items()}
+
+
+def test_settings_that_differ_in_steps_alone_are_one_batch_of_the_longest():
+    variants = [v for n in (25, 100, 50) for v in resolve_variants(["dds"], {"steps": n}, PROFILE)]
+    variants += resolve_variants(["dds"], {"steps": 50, "guidance_scale": 3}, PROFILE)
+    units = make_units(SETUP, variants, SAMPLES[:5], [0])
+    batches = make_batches(units, 4)
+    assert [steps_of(batch) for batch in batches] == [
+        (100, {25: 4, 50: 4}),
+        (100, {25: 1, 50: 1}),
+        (50, {}),
+        (50, {}),
+    ]
+    assert sorted(u.key for b in batches for u in b.all_units) == sorted(u.key for u in units)
+    assert all(
+        [u.sample for u in b.units] == [u.sample for u in of] for b in batches for of in b.shorter.values()
+    )
+
+
+def test_samples_that_miss_other_steps_are_other_batches():
+    variants = [v for n in (25, 50) for v in resolve_variants(["dds"], {"steps": n}, PROFILE)]
+    units = make_units(SETUP, variants, SAMPLES[:4], [0])
+    batches = make_batches(units[1:-1], 8)  # the first has its 25 steps, the last its 50
+    assert [steps_of(batch) for batch in batches] == [(50, {25: 2}), (25, {}), (50, {})]
+
+
+def test_methods_that_cannot_be_seen_on_their_way_are_computed_apart():
+    variants = [v for n in (25, 50) for v in resolve_variants(["sdedit"], {"steps": n}, PROFILE)]
+    batches = make_batches(make_units(SETUP, variants, SAMPLES[:4], [0]), 8)
+    assert [(b.variant.params.steps, b.shorter) for b in batches] == [(25, {}), (50, {})]

@@ -16,17 +16,17 @@ from piva_bench.errors import DataError, UserError
 from piva_bench.metrics.protocol import MetricInfo, Scores
 from piva_bench.profiles import PROFILES
 from piva_bench.report.turntables import write_turntables
-from piva_bench.runs.plan import resolve_variants
 from piva_bench.runs.request import RunRequest, prepare
 from piva_bench.runs.run import run
 from piva_bench.runs.store import Store
+from piva_bench.runs.variants import resolve_variants
 from piva_bench.runs.views import decode_views, encode_views
 from piva_bench.scene import kept_fields as fields
 from piva_bench.scene.cameras import RIG
 from piva_bench.scene.field import RadianceField
 from piva_bench.scene.views import PosedViews
 from tests.data.tiny_scenes import SIZE, write_tiny_scenes
-from tests.runs.test_executor import Log
+from tests.runs.test_worker import Log
 
 SHORT = {"steps": 2, "views": 2, "fit_steps": 3, "fit_resolution": 8}
 
@@ -67,7 +67,7 @@ def do(bench, tiny_profile, root, tmp_path, monkeypatch):
 
     def go(*methods, **options):
         options = {"batch_size": 2, "output_dir": tmp_path / "out", "device": "cpu", **options}
-        request = RunRequest(methods=methods, dataset="objaverse", data_root=root, **options)
+        request = RunRequest(methods=methods, dataset="objaverse", data_root=root, workers=1, **options)
         log = Log()
         return run(prepare(request), log, ["test"]), log
 

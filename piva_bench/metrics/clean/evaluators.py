@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from piva_bench.errors import UnknownName
 from piva_bench.metrics.clean.table import TOWERS
 from piva_bench.metrics.evaluators import locate
-from piva_bench.metrics.protocol import fingerprint
+from piva_bench.metrics.protocol import fingerprint, versions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,6 +54,7 @@ class CleanEvaluators:
         self._towers = towers or {name: ClipTower.load(folder) for name, folder in chosen.items()}
         self._fingerprint = fingerprint(
             *first,
+            *versions("scikit-image"),  # SSIM and colour differences are its own
             *(model.model for _, model in sorted(self._lpips.items())),
             *(
                 part
@@ -64,7 +65,7 @@ class CleanEvaluators:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits over weights, preprocessing and definitions."""
+        """16 hexadecimal digits over weights, preprocessing, definitions and the library of pixel metrics."""
         return self._fingerprint
 
 

@@ -2,7 +2,8 @@
 
 What it does that a protocol made today would not, and what published values therefore contain:
 
-1. the edit was saved as JPEG at Pillow's default quality (`as_saved`);
+1. the edit was saved as JPEG at Pillow's default quality (`as_saved`); an edit that comes out of a JPEG file has
+   been through it, and is scored as it is;
 2. the outermost ring of pixels always belongs to the edit region (`with_border`);
 3. "outside the mask" means both pictures multiplied by the mask and averaged over the whole frame;
 4. so LPIPS sees -1 in the hole;
@@ -10,7 +11,17 @@ What it does that a protocol made today would not, and what published values the
 6. and with a picture shrunk without antialiasing;
 7. its self-similarity includes the class token;
 8. CLIPScore is cut off at 0, and the "edited part" is the whole frame, black outside the mask;
-9. a region without pixels gives no value: such images are left out of the average.
+9. a region without pixels gives no value: such images are left out of the average;
+10. SSIM is averaged over the picture without 5 pixels at each border, as torchmetrics did up to its version 1.4:
+    later ones average the whole map, which gives other numbers (up to 1.7 in a table's units of 0.01).
+
+Two things are not reproduced, and are as small as this:
+
+- The official scripts cut values off to the level below (``(x * 255).astype(uint8)``) before they save; here the
+  nearest level is saved, once, for all protocols. Half a level darker is .04 in MSE x 10^4 by itself, and .00 to .12
+  with what else an edit differs in.
+- They save the edit as the last panel of a strip. Where a decoder smooths chroma it looks one pixel over the seam, so
+  up to two columns there differ from a picture saved alone. Edits that are such strips are read from them as they are.
 
 The protocol `clean` measures the same things without them.
 """
@@ -23,12 +34,21 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, features
 from torch import Tensor
 
 from piva_bench.metrics.evaluators import locate
 from piva_bench.metrics.pnp_v1.table import METRICS
-from piva_bench.metrics.protocol import Mask, MetricInfo, Pair, Pixels, Scores, Undefined, fingerprint
+from piva_bench.metrics.protocol import (
+    Mask,
+    MetricInfo,
+    Pair,
+    Pixels,
+    Scores,
+    Undefined,
+    fingerprint,
+    versions,
+)
 
 if TYPE_CHECKING:
     from piva_bench.metrics.clip_score import ClipScore
@@ -37,7 +57,7 @@ if TYPE_CHECKING:
 
 Results = dict[str, float | Undefined]
 
-DEFINITIONS = "pnp-v1/1"
+DEFINITIONS = "pnp-v1/2"
 """Raise the last number when a metric's code changes what it computes."""
 
 OFFICIAL = (
@@ -45,6 +65,9 @@ OFFICIAL = (
     "CLIP depth 24 width 1024 patch 14 input 224",
 )
 """The architectures of DINO ViT-B/8 and CLIP ViT-L/14."""
+
+SSIM_BORDER = 5
+"""Pixels at each border that SSIM's mean leaves out: half its window of 11."""
 
 UNOFFICIAL = "other-"
 """Begins the fingerprint where another architecture stands in for an official model."""
@@ -76,19 +99,24 @@ class PnpV1:
         self._clip = clip or ClipScore.load(locate("clip-vit-l14"))
         self._lpips = lpips or Lpips.load("squeeze", locate("lpips-squeeze"))
         architectures = (self._dino.architecture, self._clip.architecture)
-        digest = fingerprint(DEFINITIONS, *architectures, self._dino, self._clip.model, self._lpips.model)
+        # torchmetrics' SSIM has changed before, and the codec decides what a JPEG looks like.
+        codec = f"libjpeg {features.version('libjpeg_turbo') or features.version('jpg')}"
+        libraries = (*versions("torchmetrics", "pillow"), codec)
+        models = (self._dino, self._clip.model, self._lpips.model)
+        words = str(sorted(self._clip.tokenizer.get_vocab().items()))
+        digest = fingerprint(DEFINITIONS, *libraries, *architectures, words, *models)
         self._fingerprint = digest if architectures == OFFICIAL else UNOFFICIAL + digest
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits over weights and definitions, after "other-" where a model is not the
-        official architecture.
+        """16 hexadecimal digits over weights, vocabulary, definitions and the libraries that decide numbers, after
+        "other-" where a model is not the official architecture.
         """
         return self._fingerprint
 
     def score(self, pair: Pair) -> Scores:
         """All metrics of one edit; see ``descriptors`` for their definitions."""
-        edited = as_saved(pair.edited)
+        edited = pair.edited if pair.edited_is_jpeg else as_saved(pair.edited)
         source_values, edited_values = _values(pair.source), _values(edited)
         mask = None if pair.mask is None else with_border(pair.mask)
         inside: Mask | Undefined = Undefined("the sample has no edit mask") if mask is None else mask
@@ -163,6 +191,8 @@ def _psnr(first: Tensor, second: Tensor) -> float | Undefined:
 def _ssim(first: Tensor, second: Tensor) -> float:
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    value = structural_similarity_index_measure(first[None], second[None], data_range=1.0)
-    assert isinstance(value, Tensor)  # a pair only if more is asked for
-    return float(value)
+    # Quirk 10. The map is that of the whole picture in every version; only what the mean leaves out changed.
+    _, similarity = structural_similarity_index_measure(
+        first[None], second[None], data_range=1.0, return_full_image=True
+    )
+    return float(similarity[..., SSIM_BORDER:-SSIM_BORDER, SSIM_BORDER:-SSIM_BORDER].mean())

@@ -8,7 +8,7 @@ _MASKED = (
     "Both pictures multiplied by the region's mask, then averaged over the whole frame, as the official "
     "calculator does: the other region counts as equal."
 )
-_JPEG = "The edit goes through JPEG at Pillow's default quality first."
+_JPEG = "The edit goes through JPEG at Pillow's default quality first, unless it comes out of a JPEG file."
 
 # fmt: off
 METRICS = (
@@ -23,7 +23,7 @@ METRICS = (
     MetricInfo("mse_unedit_part", "MSE", "", "lower", 1e4, "identity", headline=True, description=
         f"Outside the edit mask, values in [0, 1]. {_MASKED}"),
     MetricInfo("ssim_unedit_part", "SSIM", "", "higher", 100, "identity", headline=True, description=
-        f"Outside the edit mask (Gaussian 11x11, sigma 1.5). {_MASKED}"),
+        f"Outside the edit mask (Gaussian 11x11, sigma 1.5; 5 pixels at each border left out). {_MASKED}"),
     MetricInfo("clip_similarity_target_image", "CLIP whole", "", "higher", 1, "text", headline=True, description=
         "CLIPScore 100 max(cos, 0) of the edit and the target prompt, CLIP ViT-L/14 of OpenAI."),
     MetricInfo("clip_similarity_target_image_edit_part", "CLIP edited", "", "higher", 1, "text", headline=True,

@@ -1,11 +1,12 @@
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from piva_bench.errors import UserError
+from piva_bench.errors import MethodError, UserError
 from piva_bench.method import EditOutcome
 from piva_bench.runs.request import RunRequest, prepare
 from piva_bench.runs.run import run
@@ -18,18 +19,21 @@ class Log:
     def __init__(self):
         self.batches, self.steps, self.records, self.scores, self.warnings = [], [], [], [], []
 
-    def started(self, todo, headline):
-        self.todo, self.headline = todo, [metric.name for metric in headline]
+    def started(self, todo, headline, workers):
+        self.todo, self.headline, self.workers = todo, [metric.name for metric in headline], workers
 
-    def batch_started(self, units):
-        self.batches.append([unit.sample.id for unit in units])
+    def batch_started(self, number, batch):
+        self.batches.append([unit.sample.id for unit in batch.units])
 
-    def step(self, fraction, scalars):
+    def step(self, number, fraction, scalars):
         self.steps.append(fraction)
 
-    def committed(self, record, scores):
+    def committed(self, number, record, scores):
         self.records.append(record)
         self.scores.append(scores)
+
+    def batch_ended(self, number):
+        pass
 
     def warn(self, line):
         self.warnings.append(line)
@@ -41,7 +45,7 @@ def do(bench, tiny_profile, tmp_path):
 
     def go(*methods, **options):
         names = tuple(f"{bench / 'odd.py'}:{name}" if name[0].isupper() else name for name in methods)
-        options = {"batch_size": 4, "output_dir": tmp_path / "out", **options}
+        options = {"batch_size": 4, "workers": 1, "output_dir": tmp_path / "out", **options}
         request = RunRequest(methods=names, dataset="pie", data_root=bench / "data", device="cpu", **options)
         log = Log()
         return run(prepare(request), log, ["test"]), log
@@ -54,7 +58,7 @@ def test_a_run_stores_and_scores_every_edit(do, tmp_path):
     assert [len(batch) for batch in log.batches] == [4, 2]
     assert (summary.computed, len(summary.records), summary.failed) == (6, 6, [])
     assert log.headline == ["brightness"]
-    assert log.steps == [0.5, 1.0] * 2
+    assert log.steps == [pytest.approx(x) for x in (1 / 3, 2 / 3, 1)] * 2
     assert all(scores.values["brightness"] is not None for scores in log.scores)
     record = summary.records[0]
     assert (record.unet_evaluations, record.batch_size, record.edit_type) == (7, 4, "0_random")
@@ -107,11 +111,18 @@ def test_a_failed_sample_is_a_record_with_its_reason_and_is_tried_again_apart(do
 
 def test_an_exception_in_a_batch_costs_only_its_culprit(do):
     summary, log = do("Breaks")
-    assert [(record.sample_id, record.reason) for record in summary.failed] == [
-        ("s1", "RuntimeError: cannot do s1")
-    ]
+    (failed,) = summary.failed
+    assert failed.sample_id == "s1"
+    assert re.fullmatch(r"RuntimeError: cannot do s1 \(odd.py, line \d+\)", failed.reason)
     assert len(log.warnings) == 1
     assert len(summary.records) == 6
+
+
+def test_a_method_that_breaks_alike_from_the_start_stops_the_run(do):
+    with pytest.raises(
+        MethodError, match=r"Useless breaks alike on its first 3 edits: KeyError: 'x' \(odd.py, line"
+    ):
+        do("Useless")
 
 
 def test_pictures_that_are_no_pictures_fail(do):
@@ -140,6 +151,7 @@ def test_a_torn_source_fails_its_sample_alone(do, bench, tmp_path):
         data_root=tmp_path / "data",
         output_dir=tmp_path / "o",
         device="cpu",
+        workers=1,
     )
     summary = run(prepare(request), Log(), [])
     (failed,) = summary.failed
@@ -183,7 +195,7 @@ def test_the_manifest_tells_how_the_records_came_about(do, tmp_path):
     first, second = manifest["runs"]
     assert first["computed"] == 2
     assert (second["computed"], second["reused"], second["failed"]) == (1, 1, 1)
-    assert first["variants"][0]["params"] == {"steps": 2}
+    assert first["variants"][0]["params"] == {"steps": 3}
     assert first["environment"]["packages"]["torch"]
     assert first["finished"]
 
@@ -269,7 +281,7 @@ def test_an_automatic_batch_is_what_memory_has_room_for(do, monkeypatch, tmp_pat
         assert noted["batch_size"] == "auto"
         assert [len(batch) for batch in log.batches] == [min(size, 6 - i) for i in range(0, 6, size)]
     # A share of 0.8, in powers of two: 88 MB, 320 MB, 720 MB, plenty.
-    assert found == {110: 1, 400: 2, 900: 4, 100_000: 16}
+    assert found == {110: 1, 400: 2, 900: 4, 100_000: 8}
 
 
 def test_a_run_that_completes_an_interrupted_one_takes_its_batches(do, monkeypatch, tmp_path):

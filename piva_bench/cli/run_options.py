@@ -1,0 +1,98 @@
+"""The options that ``run`` and ``sweep`` share: one list of them, added to both commands."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from functools import wraps
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from piva_bench.cli import options, values
+
+if TYPE_CHECKING:
+    from piva_bench.runs.request import RunRequest
+
+
+@dataclass
+class RunOptions:
+    """As typed by the user."""
+
+    dataset: options.Dataset = "pie"
+    profile: options.ProfileName = "embedded"
+    limit: options.Limit = None
+    sample: options.SampleIds = None
+    seed: options.Seed = None
+    snapshots: options.Snapshots = None
+    device: options.Device = "auto"
+    dtype: options.Precision = options.Dtype.float32
+    workers: options.Workers = "auto"
+    batch_size: options.BatchSize = "auto"
+    compile: options.Compile = False
+    channels_last: options.ChannelsLast = False
+    overwrite: options.Overwrite = False
+    keep_fields: options.KeepFields = False
+    dry_run: options.DryRun = False
+    fail_above: options.FailAbove = 0.0
+    output_dir: options.OutputDir = None
+    model: options.Model = None
+    data_root: options.DataRoot = None
+    evaluators: options.Evaluators = None
+    config: options.Config = None
+
+    def request(self, methods: list[str], params: Mapping[str, Any]) -> RunRequest:
+        """What is asked for.
+
+        Raises:
+            UserError: an option that cannot be read.
+        """
+        from piva_bench.runs.request import RunRequest
+
+        return RunRequest(
+            methods=tuple(methods),
+            dataset=self.dataset,
+            profile=self.profile,
+            params=dict(params),
+            samples=tuple(values.split(self.sample or [])),
+            limit=self.limit,
+            seeds=tuple(values.parse_seeds(self.seed or ["0"])),
+            snapshots=tuple(values.parse_numbers("--snapshots", self.snapshots or "")),
+            model=self.model,
+            data_root=self.data_root,
+            output_dir=self.output_dir,
+            overwrite=self.overwrite,
+            device=self.device,
+            dtype=self.dtype.value,
+            workers=values.parse_count("--workers", self.workers),
+            batch_size=values.parse_count("--batch-size", self.batch_size),
+            compile=self.compile,
+            channels_last=self.channels_last,
+            keep_fields=self.keep_fields,
+        )
+
+
+def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the shared options to a command; it gets them as ``common``."""
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "common"]
+    hints = get_type_hints(RunOptions, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            one.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if one.default is MISSING else one.default,
+            annotation=hints[one.name],
+        )
+        for one in fields(RunOptions)
+    ]
+    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+
+    @wraps(command)
+    def wrapper(**given: Any) -> None:
+        common = RunOptions(**{one.name: given.pop(one.name) for one in fields(RunOptions)})
+        command(**given, common=common)
+
+    vars(wrapper).pop("__wrapped__")
+    parameters = [*own, *shared]
+    vars(wrapper)["__signature__"] = inspect.Signature(parameters)
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper

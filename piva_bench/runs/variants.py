@@ -1,0 +1,228 @@
+"""A method at certain parameters: the user's, the profile's, its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from piva_bench.errors import MethodError, UnknownName, UserError
+from piva_bench.key import content_key
+from piva_bench.params import faults, profile_defaults
+from piva_bench.registry import METHODS
+from piva_bench.scene.params import LATENT_PARAMETERS, FieldEditParams, FieldParams
+
+if TYPE_CHECKING:
+    from piva_bench.diffusion.denoiser import Denoiser
+    from piva_bench.method import EditMethod
+    from piva_bench.params import MethodParams
+    from piva_bench.profiles import Profile
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method at certain parameters, under its canonical name.
+
+    Attributes:
+        requested: the name the user gave.
+        given: the parameters the user gave; with ``requested`` they are the variant again, in another process.
+        name: canonical name, which records carry (Piva without its regulariser is "dds").
+        version: of the canonical method's card.
+        source_hash: of the method's file if it was given as a file.
+        cls: the canonical method's class.
+        params: its parameters, all of them.
+        scene: of the radiance field, for datasets of scenes.
+        depth_control: fingerprint of the depth ControlNet, for adapters that are one.
+        replaced: defaults that the profile replaced, own and new, by parameter.
+    """
+
+    requested: str
+    given: Mapping[str, Any]
+    name: str
+    version: str
+    source_hash: str | None
+    cls: type[EditMethod]
+    params: MethodParams
+    scene: FieldParams | None = None
+    depth_control: str | None = None
+    replaced: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """Equal for equal settings."""
+        return content_key(self._identity())
+
+    @cached_property
+    def family(self) -> str:
+        """Equal for settings that differ in their number of steps alone, where the shorter is the longer's prefix."""
+        identity = self._identity()
+        if getattr(self.cls, "prefix", False):
+            identity["params"] = {name: v for name, v in identity["params"].items() if name != "steps"}
+        return content_key(identity)
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "method": self.name,
+            "method_version": self.version,
+            "method_source": self.source_hash,
+            "params": self.params_dict(),
+        }
+
+    def method(self) -> EditMethod:
+        """The method at work."""
+        return self.cls(self.params)
+
+    def params_dict(self) -> dict[str, Any]:
+        """The parameters that decide its edits, as plain JSON values."""
+        if self.scene is None:
+            return self.params.model_dump(mode="json")
+        own = self.params.model_dump(mode="json", exclude=set(LATENT_PARAMETERS))
+        control = {} if self.depth_control is None else {"depth_control": self.depth_control}
+        return own | self.scene.model_dump(mode="json") | control
+
+    def attach_control(self, denoiser: Denoiser, profile: Profile) -> None:
+        """Puts the profile's depth ControlNet beside the model, where the method's adapters are one.
+
+        Raises:
+            ModelError: it is missing, or made for another model.
+        """
+        if self.depth_control is None or denoiser.depth_control is not None:
+            return
+        from piva_bench.diffusion.aliases import locate_depth_control
+        from piva_bench.diffusion.controlnet import DepthControl
+
+        folder = locate_depth_control(profile.depth_control)
+        denoiser.attach_depth_control(DepthControl.from_pretrained(folder, denoiser.device, denoiser.dtype))
+
+
+def resolve_variants(
+    methods: Sequence[str], given: Mapping[str, Any], profile: Profile, scenes: bool = False
+) -> list[Variant]:
+    """Methods with their parameters: the user's, else the method's for the profile, else its own defaults.
+
+    A parameter goes to every method that has it; ``method.parameter`` goes to that method alone, and wins there. One
+    that no method has is an error.
+
+    Args:
+        methods: names or ``path/to/file.py:Class``.
+        given: parameters by name.
+        profile: supplies ``method_defaults``.
+        scenes: whether scenes are edited; methods then have the parameters of their fields too.
+
+    Raises:
+        UnknownName: of a method or a parameter.
+        UserError: a value of the wrong type or out of its bounds, a method that edits no scenes or is unfinished.
+    """
+    classes = [(name, METHODS.load(name)) for name in dict.fromkeys(methods)]
+    for name, cls in classes:
+        _check_class(name, cls)
+        if scenes and not cls.edits_scenes():
+            raise UserError(f"{name} edits pictures, not 3D scenes: choose another method or dataset.")
+    own: dict[str, dict[str, Any]] = {name: {} for name, _ in classes}
+    for parameter in given:
+        takers = _takers(parameter, classes, scenes)
+        for name in takers:
+            plain = parameter.rpartition(".")[2]
+            # What names its method wins, wherever it stands.
+            if "." in parameter or f"{_short(name)}.{plain}" not in given:
+                own[name][plain] = given[parameter]
+    return [_variant(name, cls, own[name], profile, scenes) for name, cls in classes]
+
+
+def _takers(parameter: str, classes: Sequence[tuple[str, type[EditMethod]]], scenes: bool) -> list[str]:
+    """The methods that a parameter goes to."""
+    owner, _, plain = parameter.rpartition(".")
+    if scenes and plain in LATENT_PARAMETERS:
+        raise UserError(f"{plain} moves a picture's latents, and these are scenes: see field_learning_rate.")
+    if owner:
+        classes = [(name, cls) for name, cls in classes if owner in (_short(name), cls.card.name)]
+        if not classes:
+            raise UnknownName(
+                "method before the dot of --param", owner, [_short(name) for name, _ in classes]
+            )
+    known = {name: known_parameters(cls, scenes) for name, cls in classes}
+    takers = [name for name in known if plain in known[name]]
+    if not takers:
+        every = {one for names in known.values() for one in names}
+        whose = f" of {' or '.join(_short(name) for name in known)}"
+        raise UnknownName(f"parameter{whose}", plain, every, "See `piva-bench describe method`.")
+    return takers
+
+
+def _short(name: str) -> str:
+    return name.rpartition(":")[2]
+
+
+def known_parameters(cls: type[EditMethod], scenes: bool) -> set[str]:
+    """Names of a method's parameters, those of its field included where it edits scenes."""
+    return set(cls.Params.model_fields) | (set(field_params(cls).model_fields) if scenes else set())
+
+
+def field_params(cls: type[EditMethod]) -> type[FieldParams]:
+    """What a reference shows depends on how the source was fitted alone."""
+    return FieldParams if cls.card.kind == "reference" else FieldEditParams
+
+
+def _check_class(name: str, cls: type[EditMethod]) -> None:
+    """Says once, before anything is computed, what a method lacks."""
+    if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise MethodError(f"{name} is not finished: it has no {' and no '.join(missing)}.")
+    if wrong := faults(cls.Params):
+        raise MethodError(f"{name}: parameter {wrong[0]}.")
+    strength = cls.card.strength
+    if strength is not None and strength.parameter not in cls.Params.model_fields:
+        raise MethodError(f"{name}: its card's strength, {strength.parameter}, is none of its parameters.")
+
+
+def _variant(
+    requested: str, cls: type[EditMethod], given: Mapping[str, Any], profile: Profile, scenes: bool
+) -> Variant:
+    replaced: dict[str, tuple[Any, Any]] = {}
+
+    def values(model: type[MethodParams]) -> dict[str, Any]:
+        defaults = profile_defaults(model, profile.name, profile.method_defaults)
+        for name, value in defaults.items():
+            if name not in given and value != model.model_fields[name].default:
+                replaced[name] = (model.model_fields[name].default, value)
+        return defaults | {name: given[name] for name in given if name in model.model_fields}
+
+    try:
+        params = cls.Params(**values(cls.Params))
+        scene = field_params(cls)(**values(field_params(cls))) if scenes else None
+    except ValidationError as error:
+        raise UserError(f"Method {requested}: {_first_fault(error)}") from error
+    source_hash = METHODS.source_hash(requested)
+    if source_hash is not None and cls.card.name in METHODS.names():
+        raise UserError(
+            f"The method in {requested} calls itself '{cls.card.name}', as an installed one does: "
+            "give its card another name."
+        )
+    name, params = cls.canonical(params)
+    if name != cls.card.name:
+        # The canonical twin is an installed method; a file's own hash does not decide its pixels.
+        cls, source_hash = METHODS.load(name), None
+    control = None
+    if getattr(params, "adapter", "lora") == "controlnet":
+        if not scenes:
+            raise UserError("adapter=controlnet needs depth, which pictures have not: leave it out.")
+        control = _control_fingerprint(profile)
+    version = cls.card.version
+    return Variant(requested, given, name, version, source_hash, cls, params, scene, control, replaced)
+
+
+def _control_fingerprint(profile: Profile) -> str:
+    from piva_bench.diffusion.aliases import locate_depth_control
+    from piva_bench.diffusion.controlnet import control_fingerprint
+
+    return control_fingerprint(locate_depth_control(profile.depth_control))
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    message = fault["msg"].removeprefix("Value error, ")
+    if not fault["loc"]:
+        return message
+    return f"{'.'.join(map(str, fault['loc']))}={fault['input']!r}: {message[:1].lower()}{message[1:]}"

@@ -1,0 +1,251 @@
+"""The worker: makes and scores edits, batch by batch. It knows neither the store nor the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from piva_bench.diffusion.kept import KeptRows
+from piva_bench.errors import DataError, MethodError, UserError
+from piva_bench.method import EditOutcome, Progress, SceneOutcome
+from piva_bench.runs.batch_size import PeakMemory, out_of_memory
+from piva_bench.runs.blame import describe
+from piva_bench.runs.pictures import to_pixels
+from piva_bench.runs.plan import Batch, Unit
+from piva_bench.runs.record import Record
+from piva_bench.runs.store import Edit, encode_png, sha256
+from piva_bench.runs.tasks import Task, make_task, timed_edit
+from piva_bench.runs.views import depth_path, encode_views, field_path
+
+if TYPE_CHECKING:
+    from piva_bench.diffusion.denoiser import Denoiser
+    from piva_bench.runs.request import Prepared
+    from piva_bench.runs.scoring import Scorer
+
+ALIKE = 3
+"""So many edits of a setting that break alike, none of which went well before, are the method's fault."""
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Whom a worker tells of its way.
+
+    Attributes:
+        step: the share of the batch's steps that are done, and batch means of the last one's scalars.
+        warn: what the user should know.
+    """
+
+    step: Callable[[float, Mapping[str, float]], None]
+    warn: Callable[[str], None]
+
+
+@dataclass
+class _Luck:
+    """How a setting has fared so far."""
+
+    fits: int | None = None
+    went_well: bool = False
+    reasons: list[str] = field(default_factory=list)
+
+
+class Worker:
+    """Edits of a plan, on one device.
+
+    Args:
+        prepared: the plan.
+        scorer: of its protocol.
+        denoiser: the model.
+    """
+
+    def __init__(self, prepared: Prepared, scorer: Scorer, denoiser: Denoiser) -> None:
+        self.prepared, self.scorer, self.denoiser = prepared, scorer, denoiser
+        self._luck: dict[str, _Luck] = {}
+
+    def share(self) -> None:
+        """From here on what edits have in common is kept, until ``share`` is called again."""
+        self.denoiser.kept = KeptRows(folder=self.prepared.output_dir)
+
+    def run(self, batch: Batch, tell: Tell) -> list[Edit]:
+        """A batch's edits, scored.
+
+        Raises:
+            UserError: the method does not fit the model, or does not keep to its contract.
+        """
+        variant = batch.variant
+        tasks: list[Task] = []
+        outcomes: dict[str, EditOutcome] = {}
+        for unit in batch.units:
+            try:
+                resolution = self.prepared.setup.resolution
+                tasks.append(make_task(unit.sample, variant, resolution, self.denoiser.device))
+            except DataError as error:
+                outcomes[unit.sample.id] = EditOutcome(unit.sample.id, None, reason=str(error))
+        peak = PeakMemory(self.denoiser.device)
+        if tasks:
+            made = self._edit(batch, tasks, tell)
+            outcomes |= {outcome.sample_id: outcome for outcome in made}
+        megabytes = peak.megabytes()
+        together = min(len(tasks), self._fitting(variant.key) or len(tasks))
+        edits = [self._finish(unit, outcomes[unit.sample.id], together, megabytes) for unit in batch.units]
+        for steps, units in batch.shorter.items():
+            for unit in units:
+                whole = outcomes[unit.sample.id]
+                # Where nothing could be edited the shorter runs have the same reason.
+                outcome = whole.snapshots.get(steps, whole)
+                edits.append(self._finish(unit, outcome, together, megabytes))
+        return [replace(edit, scores=self.scorer.score_edit(edit, tell.warn)) for edit in edits]
+
+    def _edit(self, batch: Batch, tasks: list[Task], tell: Tell) -> list[EditOutcome]:
+        """A batch's outcomes. What is too large for the memory is halved, now and from now on; if the method
+        breaks for another reason, each edit is tried alone, to find the culprit.
+        """
+        variant = batch.variant
+        size = min(len(tasks), self._fitting(variant.key) or len(tasks))
+        if size == len(tasks):
+            made, reason, full = self._try(batch, tasks, tell)
+            if made is not None:
+                return made
+            if len(tasks) == 1:
+                return [EditOutcome(tasks[0].sample_id, None, reason=reason)]
+            size = (len(tasks) + 1) // 2 if full else 1
+            if full:
+                self._luck_of(variant.key).fits = size
+            how = f"{size} at a time from now on" if full else "trying them one by one"
+            tell.warn(f"{variant.name} broke on {len(tasks)} edits ({reason}): {how}")
+        parts = [tasks[i : i + size] for i in range(0, len(tasks), size)]
+        return [outcome for part in parts for outcome in self._edit(batch, part, tell)]
+
+    def _luck_of(self, key: str) -> _Luck:
+        return self._luck.setdefault(key, _Luck())
+
+    def _fitting(self, key: str) -> int | None:
+        """Most edits of this setting that the memory is known to hold; None as long as nothing is known."""
+        return self._luck_of(key).fits
+
+    def _try(self, batch: Batch, tasks: list[Task], tell: Tell) -> tuple[list[EditOutcome] | None, str, bool]:
+        """Outcomes, or None, the reason in one line, and whether memory ran out."""
+        luck = self._luck_of(batch.variant.key)
+        try:
+            made = self._call(batch, tasks, tell)
+            luck.went_well = True
+            return made, "", False
+        except UserError:
+            raise
+        except Exception as error:
+            # The error holds on to the frames and so to the tensors of the attempt: only its text leaves here.
+            reason, full = describe(error), out_of_memory(error)
+            if not full and len(tasks) == 1:
+                luck.reasons.append(reason)
+        if full and self.denoiser.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if not luck.went_well and luck.reasons[:ALIKE] == [reason] * ALIKE:
+            raise MethodError(
+                f"{batch.variant.requested} breaks alike on its first {ALIKE} edits: {reason}. Nothing more is tried; "
+                "--traceback shows where."
+            )
+        return None, reason, full
+
+    def _call(self, batch: Batch, tasks: list[Task], tell: Tell) -> list[EditOutcome]:
+        def on_step(progress: Progress) -> None:
+            share = (progress.index + 1) / progress.steps if progress.steps else 0.0
+            tell.step(share, progress.scalars)
+
+        variant = batch.variant
+        outcomes, seconds = timed_edit(
+            variant.method(), tasks, self.denoiser, batch.seed, on_step, sorted(batch.shorter)
+        )
+        if [outcome.sample_id for outcome in outcomes] != [task.sample_id for task in tasks]:
+            raise MethodError(
+                f"Method {variant.name} did not return one outcome per edit in order: mend its edit()."
+            )
+        return [replace(outcome, seconds=seconds / len(tasks)) for outcome in outcomes]
+
+    def _fault(self, outcome: EditOutcome) -> str | None:
+        """Why an outcome is no result; None if it is one."""
+        if isinstance(outcome, SceneOutcome):
+            if outcome.views is None:
+                return outcome.reason or "the method returned no views and no reason"
+            return None
+        if outcome.image is None:
+            return outcome.reason or "the method returned no picture and no reason"
+        expected = (3, self.prepared.setup.resolution, self.prepared.setup.resolution)
+        if tuple(outcome.image.shape) != expected:
+            return f"the picture has the shape {tuple(outcome.image.shape)}, not {expected}"
+        if not outcome.image.is_floating_point():
+            return f"the picture holds {outcome.image.dtype}, not floating-point values from -1 to 1"
+        if not bool(torch.isfinite(outcome.image).all()):
+            return "the picture holds values that are not finite"
+        if float(outcome.image.abs().max()) > 1 + 1e-3:
+            low, high = float(outcome.image.min()), float(outcome.image.max())
+            return f"the picture's values run from {low:.3g} to {high:.3g}, not from -1 to 1"
+        return None
+
+    def _finish(self, unit: Unit, outcome: EditOutcome, batch_size: int, megabytes: float | None) -> Edit:
+        png, sha = None, None
+        files: dict[str, bytes] = {}
+        reason = self._fault(outcome)
+        if outcome.image is not None and reason is None:
+            png, sha = encode_png(to_pixels(outcome.image))
+        elif isinstance(outcome, SceneOutcome) and outcome.views is not None and reason is None:
+            png, depth = encode_views(outcome.views)
+            sha, files[depth_path(unit.key)] = sha256(png), depth
+            if self.prepared.request.keep_fields and outcome.field is not None:
+                files[field_path(unit.key)] = outcome.field.to_bytes()
+        variant = unit.variant
+        costs: dict[str, Any] = {
+            "unet_evaluations": outcome.unet_evaluations,
+            "training_evaluations": outcome.training_evaluations,
+            "seconds": round(outcome.seconds, 6),
+            "peak_memory_mb": megabytes,
+            "batch_size": max(batch_size, 1),
+        }
+        record = Record(
+            **self.prepared.setup.model_dump(),
+            key=unit.key,
+            status="failed" if reason else "ok",
+            reason=reason,
+            sample_id=unit.sample.id,
+            edit_type=unit.sample.edit_type,
+            tags=dict(unit.sample.tags),
+            method=variant.name,
+            method_version=variant.version,
+            method_source=variant.source_hash,
+            params=variant.params_dict(),
+            seed=unit.seed,
+            device=str(self.denoiser.device),
+            image_sha=sha,
+            files={name: sha256(content) for name, content in files.items()},
+            **costs,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        return Edit(record, png, outcome.trace, files)
+
+
+def failed_edits(prepared: Prepared, units: Sequence[Unit], reason: str) -> list[Edit]:
+    """Records of edits that no worker could make."""
+    return [
+        Edit(
+            Record(
+                **prepared.setup.model_dump(),
+                key=unit.key,
+                status="failed",
+                reason=reason,
+                sample_id=unit.sample.id,
+                edit_type=unit.sample.edit_type,
+                tags=dict(unit.sample.tags),
+                method=unit.variant.name,
+                method_version=unit.variant.version,
+                method_source=unit.variant.source_hash,
+                params=unit.variant.params_dict(),
+                seed=unit.seed,
+                device=prepared.device,
+                batch_size=1,
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+            )
+        )
+        for unit in units
+    ]
