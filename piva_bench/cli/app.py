@@ -18,6 +18,7 @@ from piva_bench.cli import (
     edit,
     edit3d,
     list_,
+    merge,
     models,
     new,
     profile,
@@ -54,6 +55,7 @@ app.command("list")(list_.list_)
 app.command("describe")(describe.describe)
 app.command("report")(report.report)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("merge", epilog=merge.EXAMPLES)(merge.merge)
 app.command("profile", epilog=profile.EXAMPLES)(profile.profile)
 app.command("score", epilog=score.EXAMPLES)(score.score)
 app.add_typer(data.app, name="data")

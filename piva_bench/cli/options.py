@@ -100,6 +100,16 @@ Snapshots = Annotated[
         help="Also file the edits after these numbers of steps, at no cost: 25,50,100.",
     ),
 ]
+Shard = Annotated[
+    str | None,
+    _option(
+        _WHAT,
+        "--shard",
+        metavar="i/N",
+        help="Only every N-th sample from the i-th on, counted from 0; into a folder of its own, see merge.",
+        show_default="as Slurm or torchrun say",
+    ),
+]
 Compile = Annotated[
     bool, _option(_HOW, "--compile", help="Compile the UNet's transformer blocks; takes a minute, for a GPU.")
 ]

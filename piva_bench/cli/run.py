@@ -54,9 +54,12 @@ def run(method: options.Method, common: RunOptions, param: options.Param = None)
     methods = values.split(method)
     if not methods:
         raise UserError("Give at least one --method; `piva-bench list methods` shows them.")
+    request = common.request(methods, values.parse_params(param or []))
     if not common.dry_run:
-        refuse_second_writer(output_dir_of(common.output_dir, common.profile, common.dataset))
-    prepared = prepare(common.request(methods, values.parse_params(param or [])))
+        refuse_second_writer(output_dir_of(request))
+    prepared = prepare(request)
+    if nothing_to_do(prepared):
+        return
     if common.dry_run:
         print_plan(prepared)
         return
@@ -66,6 +69,14 @@ def run(method: options.Method, common: RunOptions, param: options.Param = None)
     write_and_print(prepared.output_dir, prepared.profile.protocol, prepared.samples_by_id())
     print_summary(prepared, summary, prepared.output_dir / "report")
     fail_if_many_failed(summary, common.fail_above)
+
+
+def nothing_to_do(prepared: Prepared) -> bool:
+    """Whether a share holds no sample, which is said; there may be more shares than samples."""
+    if prepared.units:
+        return False
+    typer.echo(f"shard {prepared.request.shard} has no sample: nothing to do", err=True)
+    return True
 
 
 def execute(prepared: Prepared, by_sample: bool = False) -> Summary:

@@ -142,6 +142,27 @@ class Manifest:
             "data_root": str(absolute(data_root)) if data_root else None,
         }
 
+    def take_in(self, other: Manifest) -> None:
+        """Adds another directory's runs; what describes the set-up stays, if there is a description.
+
+        Raises:
+            UserError: the other one is of another set-up.
+        """
+        if other.setup is not None:
+            self.setup = self.join(other.setup)
+        if not self._content:
+            self._content = {**other._content, "runs": []}
+            if self.setup is not None:
+                self._content["setup"] = self.setup.model_dump()
+        runs = self._content.setdefault("runs", [])
+        runs += [run for run in other._content.get("runs", []) if run not in runs]
+
+    def note_merge(self, command: list[str], taken: int) -> None:
+        """Notes that edits of other directories were taken in."""
+        self._content.setdefault("runs", []).append(
+            {"command": command, "started": _now(), "finished": _now(), "variants": [], "merged": taken}
+        )
+
     def begin(self, prepared: Prepared, command: list[str]) -> None:
         """Notes a run that starts."""
         request = prepared.request
