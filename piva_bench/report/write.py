@@ -17,6 +17,7 @@ from piva_bench.report.published import beside
 from piva_bench.report.published import to_markdown as published_to_markdown
 from piva_bench.report.results import head, load_results
 from piva_bench.report.tables import Table, by_type_table, method_table
+from piva_bench.runs.manifest import FILE, Manifest
 
 FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex, "html": to_html}
 
@@ -30,6 +31,13 @@ class Report:
     by_type: Table
     note: str = ""
     """Where published numbers stand beside these, or why they do not."""
+
+
+def report_folder(output_dir: Path, protocol: str | None) -> Path:
+    """Where a report lies: ``report`` by the protocol of the run's profile, ``report/<protocol>`` by another one."""
+    own = Manifest(output_dir).profile.get("protocol") if (output_dir / FILE).is_file() else None
+    folder = output_dir / "report"
+    return folder if protocol in (None, own) or own is None else folder / protocol.rpartition(":")[2]
 
 
 def write_report(output_dir: Path, samples: Mapping[str, Sample], protocol: str | None = None) -> Report:
@@ -48,7 +56,7 @@ def write_report(output_dir: Path, samples: Mapping[str, Sample], protocol: str 
         UserError: the run was scored with several protocols and none was named.
     """
     results = load_results(output_dir, protocol)
-    directory = output_dir / "report"
+    directory = report_folder(output_dir, protocol)
     published = beside(results, output_dir)
     note = f"No published numbers beside these: {published.reason}." if published.reason else ""
     if not published.rows.empty:
