@@ -73,6 +73,11 @@ class MethodCard(BaseModel):
     strength: Strength | None = Field(
         default=None, description="the parameter a trade-off curve is swept over"
     )
+    models: tuple[str, ...] = Field(
+        default=(),
+        description="aliases or folders of further models, which queries name (`Query.model`); their fingerprints are "
+        "part of every record's key",
+    )
     idea_code_license: str = Field(
         description="licence of the authors' code; ours is written from the equations"
     )

@@ -93,7 +93,7 @@ def edit3d(
     from piva_bench.scene.params import FieldEditParams
 
     denoiser = Denoiser.from_pretrained(path, device=device, dtype=getattr(torch, dtype.value))
-    variant.attach_control(denoiser, profile)
+    variant.attach_models(denoiser, profile)
     opened = sources.open_scene(scene, denoiser.resolution, frames)
     if opened.note:
         typer.echo(opened.note, err=True)

@@ -50,6 +50,10 @@ class RunOptions:
         Raises:
             UserError: an option that cannot be read.
         """
+        if self.workers != "1" and self.device in ("auto", "cpu") and not self.dry_run:
+            from piva_bench.runs.pool import warm_up
+
+            warm_up()
         from piva_bench.runs.request import RunRequest
 
         return RunRequest(

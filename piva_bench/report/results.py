@@ -57,7 +57,7 @@ def load_results(output_dir: Path, protocol: str | None = None, warn: Warn = _wa
     if not records:
         raise DataError(f"{output_dir} holds no results: give the output directory of a finished run")
     manifest = _manifest(output_dir)
-    name = protocol or _stated_protocol(manifest) or _only_protocol(store)
+    name = protocol or stated_protocol(output_dir) or _only_protocol(store)
     known = (PROTOCOLS.load if protocol else PROTOCOLS.load_installed)(name).descriptors
     scores = _scores_of_one_version(store, name, records, warn)
     versions = {score.fingerprint for score in scores.values()}
@@ -141,8 +141,9 @@ def _manifest(output_dir: Path) -> dict[str, Any]:
         return {}
 
 
-def _stated_protocol(manifest: Mapping[str, Any]) -> str | None:
-    name = manifest.get("profile", {}).get("protocol")
+def stated_protocol(output_dir: Path) -> str | None:
+    """The protocol of a run's profile, as its manifest has it."""
+    name = _manifest(output_dir).get("profile", {}).get("protocol")
     return name if isinstance(name, str) else None
 
 

@@ -15,7 +15,7 @@ from piva_bench.report.gallery.write import write_gallery
 from piva_bench.report.html import to_html
 from piva_bench.report.published import beside
 from piva_bench.report.published import to_markdown as published_to_markdown
-from piva_bench.report.results import head, load_results
+from piva_bench.report.results import head, load_results, stated_protocol
 from piva_bench.report.tables import Table, by_type_table, method_table
 from piva_bench.runs.inside import Warn, ignore, make_way, remove_file, write_own
 
@@ -31,6 +31,16 @@ class Report:
     by_type: Table
     note: str = ""
     """Where published numbers stand beside these, or why they do not."""
+
+
+def report_folder(output_dir: Path, protocol: str | None) -> str:
+    """Where a report lies: ``report`` by the protocol of the run's profile, ``report/<protocol>`` by another one."""
+    own = stated_protocol(output_dir)
+    return (
+        "report"
+        if protocol is None or own is None or protocol == own
+        else f"report/{protocol.rpartition(':')[2]}"
+    )
 
 
 def write_report(
@@ -52,7 +62,7 @@ def write_report(
         UserError: the run was scored with several protocols and none was named.
     """
     results = load_results(output_dir, protocol, warn)
-    directory = make_way(output_dir, "report/index.html", warn).parent
+    directory = make_way(output_dir, f"{report_folder(output_dir, protocol)}/index.html", warn).parent
     published = beside(results, output_dir)
     note = f"No published numbers beside these: {published.reason}." if published.reason else ""
     if not published.rows.empty:

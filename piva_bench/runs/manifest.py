@@ -116,7 +116,12 @@ class Manifest:
         if self.setup is None:
             return setup
         here, there = setup.identity(), self.setup.identity()
-        differing = [f"{name} {there[name]}, now {here[name]}" for name in here if here[name] != there[name]]
+        names = sorted({*here, *there})
+        differing = [
+            f"{name} {there.get(name)}, now {here.get(name)}"
+            for name in names
+            if here.get(name) != there.get(name)
+        ]
         if differing:
             raise UserError(
                 f"{self.path.parent} holds results of another set-up ({'; '.join(differing)}): "

@@ -215,18 +215,34 @@ class LocalPool:
     def _start(self, number: int) -> _Process:
         ours, theirs = multiprocessing.Pipe()
         gpu = self._prepared.device == "cuda"
-        variables = {"CUDA_VISIBLE_DEVICES": _visible(number)} if gpu else dict.fromkeys(_THREADS, "1")
-        context = multiprocessing.get_context("spawn")  # neither CUDA nor OpenMP survive a fork
-        process = context.Process(
-            target=_serve, args=(theirs, self._prepared.order(), None if gpu else 1), daemon=True
-        )
-        with _environment(variables):
-            process.start()
+        arguments = theirs, self._prepared.order(), None if gpu else 1
+        process: Any
+        if gpu:  # CUDA does not survive a fork
+            process = multiprocessing.get_context("spawn").Process(target=_serve, args=arguments, daemon=True)
+            with _environment({"CUDA_VISIBLE_DEVICES": _visible(number)}):
+                process.start()
+        else:
+            warm_up()
+            context: Any = multiprocessing.get_context(_METHOD)
+            process = context.Process(target=_serve, args=arguments, daemon=True)
+            with _environment(_THREADS):
+                process.start()
         theirs.close()
         return _Process(process, ours, number)
 
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+def warm_up() -> None:
+    """Lets a process that workers are forked from load the libraries, beside what this one has to do meanwhile."""
+    if _METHOD == "forkserver":
+        from multiprocessing import forkserver
+
+        multiprocessing.get_context("forkserver").set_forkserver_preload(["piva_bench.runs.preload"])
+        with _environment(_THREADS):
+            forkserver.ensure_running()
 
 
 def _visible(number: int) -> str:

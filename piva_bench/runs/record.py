@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from piva_bench.key import content_key
 
+ENGINE = "1"
+"""Raise it when a change to the engine (session, noise, schedules, adapters) changes pictures; part of every key."""
+
 NOT_KNOWN = "not known"
 """The device, model and precision of edits that were made elsewhere; such records have no costs."""
 KEY = "[0-9a-f]{32}"
@@ -20,6 +23,7 @@ class Setup(BaseModel):
 
     Attributes:
         model: the folder or alias the weights came from; for people. The fingerprint is what counts.
+        engine: version of the engine that made the edits.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,10 +35,12 @@ class Setup(BaseModel):
     model_fingerprint: str
     resolution: int
     dtype: str
+    engine: str = "1"
 
     def identity(self) -> dict[str, Any]:
-        """The part of the content key that these fields make up."""
-        return self.model_dump(include=set(Setup.model_fields) - {"model"})
+        """The part of the content key that these fields make up. The first engine goes without saying."""
+        left_out = {"model"} | ({"engine"} if self.engine == "1" else set())
+        return self.model_dump(include=set(Setup.model_fields) - left_out)
 
 
 class Record(Setup):

@@ -13,7 +13,7 @@ from piva_bench.errors import ModelError, UserError
 from piva_bench.profiles import Profile, get_profile, resolve_model
 from piva_bench.registry import DATASETS
 from piva_bench.runs.plan import Unit, make_units, select_samples
-from piva_bench.runs.record import Setup
+from piva_bench.runs.record import ENGINE, Setup
 from piva_bench.runs.shard import Shard
 from piva_bench.runs.variants import Variant, resolve_variants
 
@@ -116,7 +116,7 @@ class Prepared:
             self.model_path, device=self.device, dtype=getattr(torch, self.request.dtype)
         )
         for variant in self.variants:
-            variant.attach_control(denoiser, self.profile)
+            variant.attach_models(denoiser, self.profile)
         denoiser.tune(compile=self.request.compile, channels_last=self.request.channels_last)
         return denoiser
 
@@ -235,6 +235,7 @@ def prepare(
         model_fingerprint=model_fingerprint(model_path),
         resolution=profile.resolution,
         dtype=request.dtype,
+        engine=ENGINE,
     )
     return Prepared(
         request=request,

@@ -11,7 +11,7 @@ from piva_bench.runs.plan import Batch, Unit, make_batches, make_groups
 from piva_bench.runs.pool import Pool, open_pool
 from piva_bench.runs.record import Record
 from piva_bench.runs.request import Prepared
-from piva_bench.runs.scoring import Scorer
+from piva_bench.runs.scoring import Scorer, headline_metrics
 from piva_bench.runs.store import Store, Warn
 from piva_bench.runs.watcher import Watcher
 
@@ -102,7 +102,7 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
         manifest = Manifest(prepared.output_dir, watcher.warn)
         prepared = replace(prepared, setup=manifest.join(prepared.setup))
         work = find_work(prepared.units, store, prepared.request.overwrite)
-        scorer = prepared.scorer()
+        headline = headline_metrics(prepared.profile.protocol, prepared.samples_by_id())
         made: list[Record] = []
         if work.todo:
             interrupted = manifest.interrupted_batch_size(prepared.device)
@@ -112,7 +112,7 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
             about = size if size != "auto" else interrupted or PROVISIONAL_BATCH
             pool = open_pool(prepared, len(work.groups(about, by_sample)))
             try:
-                watcher.started(len(work.todo), scorer.headline(), pool.workers)
+                watcher.started(len(work.todo), headline, pool.workers)
                 size = pool.batch_size(work.todo, interrupted)
                 manifest.note(edits_together=size, workers=pool.workers)
                 manifest.save(store)
@@ -120,9 +120,11 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
             finally:
                 pool.close()
         else:
-            watcher.started(0, scorer.headline(), 0)
-        for record in work.done:
-            scorer.score(store, record, watcher.warn)
+            watcher.started(0, headline, 0)
+        if work.done:
+            scorer = prepared.scorer()
+            for record in work.done:
+                scorer.score(store, record, watcher.warn)
         by_key = {record.key: record for record in (*work.done, *made)}
         summary = Summary([by_key[unit.key] for unit in prepared.units], len(made), time.monotonic() - start)
         if work.todo:

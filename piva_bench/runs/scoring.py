@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     from piva_bench.runs.store import Edit, Store
 
 
+def headline_metrics(protocol: str, samples: Mapping[str, Sample]) -> list[MetricInfo]:
+    """The metrics to watch a run by: the first three that a protocol puts in compact tables. Loads no models.
+
+    Raises:
+        UserError: no such protocol, or it is for pictures where these are scenes, or the other way round.
+    """
+    chosen = PROTOCOLS.load(protocol)
+    _check_kind(chosen, protocol, samples)
+    return [info for info in chosen.descriptors.values() if info.headline][:3]
+
+
 class Scorer:
     """Scores edits with one protocol, from their files alone.
 
@@ -37,10 +48,6 @@ class Scorer:
         self.protocol: MetricProtocol = chosen()
         self.name, self.fingerprint = protocol, str(self.protocol.fingerprint)
         self._samples = samples
-
-    def headline(self) -> list[MetricInfo]:
-        """The metrics to watch a run by: the first three the protocol puts in compact tables."""
-        return [info for info in self.protocol.descriptors.values() if info.headline][:3]
 
     def stored(self, store: Store, record: Record) -> ScoreFile | None:
         """The scores of an edit if they were computed by this very protocol."""

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from piva_bench.distillation.params import AdapterParams
 from piva_bench.errors import MethodError, UnknownName, UserError
 from piva_bench.key import content_key
 from piva_bench.params import faults, profile_defaults
+from piva_bench.profiles import resolve_model
 from piva_bench.registry import METHODS
 from piva_bench.scene.params import LATENT_PARAMETERS, FieldEditParams, FieldParams
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from piva_bench.method import EditMethod
     from piva_bench.params import MethodParams
     from piva_bench.profiles import Profile
+
+CONTROL = "depth_control"
+"""The depth ControlNet among a setting's models."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Variant:
         cls: the canonical method's class.
         params: its parameters, all of them.
         scene: of the radiance field, for datasets of scenes.
-        depth_control: fingerprint of the depth ControlNet, for adapters that are one.
+        models: fingerprints of the models beside the main one, by name: those of the method's card, and
+            ``depth_control`` for adapters that are a depth ControlNet.
         replaced: defaults that the profile replaced, own and new, by parameter.
     """
 
@@ -47,7 +53,7 @@ class Variant:
     cls: type[EditMethod]
     params: MethodParams
     scene: FieldParams | None = None
-    depth_control: str | None = None
+    models: Mapping[str, str] = field(default_factory=dict)
     replaced: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
     @cached_property
@@ -78,24 +84,28 @@ class Variant:
     def params_dict(self) -> dict[str, Any]:
         """The parameters that decide its edits, as plain JSON values."""
         if self.scene is None:
-            return self.params.model_dump(mode="json")
+            return self.params.model_dump(mode="json") | dict(self.models)
         own = self.params.model_dump(mode="json", exclude=set(LATENT_PARAMETERS))
-        control = {} if self.depth_control is None else {"depth_control": self.depth_control}
-        return own | self.scene.model_dump(mode="json") | control
+        return own | self.scene.model_dump(mode="json") | dict(self.models)
 
-    def attach_control(self, denoiser: Denoiser, profile: Profile) -> None:
-        """Puts the profile's depth ControlNet beside the model, where the method's adapters are one.
+    def attach_models(self, denoiser: Denoiser, profile: Profile) -> None:
+        """Puts the models that the method needs beside the main one, unless they are there.
 
         Raises:
-            ModelError: it is missing, or made for another model.
+            ModelError: one is missing, or made for another model.
         """
-        if self.depth_control is None or denoiser.depth_control is not None:
-            return
         from piva_bench.diffusion.aliases import locate_depth_control
         from piva_bench.diffusion.controlnet import DepthControl
+        from piva_bench.diffusion.denoiser import Denoiser
 
-        folder = locate_depth_control(profile.depth_control)
-        denoiser.attach_depth_control(DepthControl.from_pretrained(folder, denoiser.device, denoiser.dtype))
+        for name in self.cls.card.models:
+            if name not in denoiser.beside:
+                path = resolve_model(name)
+                denoiser.beside[name] = Denoiser.from_pretrained(path, denoiser.device, denoiser.dtype)
+        if CONTROL in self.models and denoiser.depth_control is None:
+            folder = locate_depth_control(profile.depth_control)
+            control = DepthControl.from_pretrained(folder, denoiser.device, denoiser.dtype)
+            denoiser.attach_depth_control(control)
 
 
 def resolve_variants(
@@ -204,20 +214,23 @@ def _variant(
     if name != cls.card.name:
         # The canonical twin is an installed method; a file's own hash does not decide its pixels.
         cls, source_hash = METHODS.load(name), None
-    control = None
-    if getattr(params, "adapter", "lora") == "controlnet":
-        if not scenes:
-            raise UserError("adapter=controlnet needs depth, which pictures have not: leave it out.")
-        control = _control_fingerprint(profile)
+    models = _models(cls, params, profile, scenes)
     version = cls.card.version
-    return Variant(requested, given, name, version, source_hash, cls, params, scene, control, replaced)
+    return Variant(requested, given, name, version, source_hash, cls, params, scene, models, replaced)
 
 
-def _control_fingerprint(profile: Profile) -> str:
+def _models(cls: type[EditMethod], params: MethodParams, profile: Profile, scenes: bool) -> dict[str, str]:
+    """Fingerprints of the models that a method needs beside the main one, by name."""
     from piva_bench.diffusion.aliases import locate_depth_control
+    from piva_bench.diffusion.checkpoint import fingerprint
     from piva_bench.diffusion.controlnet import control_fingerprint
 
-    return control_fingerprint(locate_depth_control(profile.depth_control))
+    found = {name: fingerprint(resolve_model(name)) for name in cls.card.models}
+    if isinstance(params, AdapterParams) and params.adapter == "controlnet":
+        if not scenes:
+            raise UserError("adapter=controlnet needs depth, which pictures have not: leave it out.")
+        found[CONTROL] = control_fingerprint(locate_depth_control(profile.depth_control))
+    return found
 
 
 def _first_fault(error: ValidationError) -> str:

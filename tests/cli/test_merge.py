@@ -39,7 +39,7 @@ def test_shares_merged_are_the_whole_run(cli, shares, tmp_path):
     for name in ("images", "traces", "scores"):
         assert tree(tmp_path / "merged" / name) == tree(tmp_path / "out" / name)
     assert "10 edits scored with pixels-v1" in cli("score", "merged")[2]
-    code, out, err = cli("report", "merged")
+    code, _, err = cli("report", "merged")
     assert code == 0, err
     assert "warning" not in err
     # A run goes on where the merge has ended.

@@ -141,3 +141,41 @@ def test_snapshots_are_filed_under_the_keys_of_their_own_steps(cli, tmp_path):
     assert "0 computed, 2 already stored" in err
     code, _, err = cli("run", "-m", "identity", "-n", 1, "-o", "o", "--snapshots", "5")
     assert (code, "none of these methods" in err) == (EXIT_USER_ERROR, True)
+
+
+def test_a_model_beside_the_main_one_is_attached_and_part_of_the_key(cli, mine, tmp_path, bench):
+    import shutil
+
+    other = tmp_path / "other"
+    shutil.copytree(bench / "model", other)
+    text = mine.read_text().replace(
+        'kind="distillation",', f'kind="distillation",\n        models=({str(other)!r},),'
+    )
+    asked = f'"target": Query(step.edit, "target", guidance, model={str(other)!r}),'
+    mine.write_text(text.replace('"target": Query(step.edit, "target", guidance),', asked))
+    command = ("run", "-m", f"{mine}:MyMethod", "-n", 1, "-o", "o", "--param", "steps=1")
+    code, _, err = cli(*command)
+    assert code == 0, err
+    (row,) = records(tmp_path / "o").values()
+    assert len(row["params"][str(other)]) == 16
+    index = json.loads((other / "unet" / "config.json").read_text())
+    (other / "unet" / "config.json").write_text(json.dumps(index | {"note": "changed"}))
+    assert "1 computed" in cli(*command)[2]
+
+
+def test_what_a_dataset_knows_reaches_the_method(cli, mine, tmp_path):
+    mine.write_text(
+        mine.read_text()
+        .replace('kind="distillation",', 'kind="distillation",\n        uses_mask=True,')
+        .replace(
+            "        offset =",
+            "        assert step.mask.shape == (len(step.names), 1, 8, 8), step.mask\n"
+            "        assert 0 < float(step.mask.mean()) < 1\n"
+            "        assert set(step.blended_words) == {(('red', 'blue'),)}, step.blended_words\n"
+            "        assert set(step.instructions) == {'make the cup blue'}\n"
+            "        assert all(step.edit_types)\n        offset =",
+            1,
+        )
+    )
+    code, _, err = cli("run", "-m", f"{mine}:MyMethod", "-n", 2, "-o", "o", "--param", "steps=1")
+    assert code == 0, err
