@@ -15,6 +15,7 @@ from piva_bench.cli import (
     compare,
     data,
     describe,
+    doctor,
     edit,
     edit3d,
     list_,
@@ -53,6 +54,7 @@ app.command("edit3d", epilog=edit3d.EXAMPLES)(edit3d.edit3d)
 app.command("view3d", epilog=view3d.EXAMPLES)(view3d.view3d)
 app.command("list")(list_.list_)
 app.command("describe")(describe.describe)
+app.command("doctor")(doctor.doctor)
 app.command("report")(report.report)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("merge", epilog=merge.EXAMPLES)(merge.merge)
