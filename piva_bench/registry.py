@@ -100,6 +100,19 @@ class Registry:
             raise UserError(f"{self.origin(name)} is no {self.kind}: it has no {', '.join(missing)}.")
         return plugin
 
+    def load_installed(self, name: str) -> Any:
+        """As `load`, for names that are data, such as those in a results folder: a file of code is not one.
+
+        Raises:
+            UserError: see `load`; also for a name of a file.
+        """
+        if self.is_file(name):
+            raise UserError(
+                f"The {self.kind} '{name}' is a file, and the code that a results folder names is not run: install it "
+                "as a plug-in."
+            )
+        return self.load(name)
+
     def source_hash(self, name: str) -> str | None:
         """A hash of the file of a ``path/to/file.py:Class`` plug-in; None for an installed one.
 

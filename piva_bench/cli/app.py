@@ -18,6 +18,7 @@ from piva_bench.cli import (
     edit,
     edit3d,
     list_,
+    merge,
     models,
     new,
     profile,
@@ -28,8 +29,10 @@ from piva_bench.cli import (
     sweep,
     view3d,
 )
+from piva_bench.cli.say import show_warnings_in_a_line
 from piva_bench.errors import UserError
 from piva_bench.runs.blame import TRACEBACK
+from piva_bench.text import one_line
 
 EXIT_USER_ERROR = 2
 
@@ -52,6 +55,7 @@ app.command("list")(list_.list_)
 app.command("describe")(describe.describe)
 app.command("report")(report.report)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("merge", epilog=merge.EXAMPLES)(merge.merge)
 app.command("profile", epilog=profile.EXAMPLES)(profile.profile)
 app.command("score", epilog=score.EXAMPLES)(score.score)
 app.add_typer(data.app, name="data")
@@ -82,6 +86,7 @@ def _options(
 
 def main() -> None:
     """Runs the command line; a ``UserError`` becomes one line and exit code 2."""
+    show_warnings_in_a_line()
     prepare()
     try:
         with streams.prepared():
@@ -89,5 +94,5 @@ def main() -> None:
     except UserError as error:
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {one_line(error)}", err=True)
         sys.exit(EXIT_USER_ERROR)

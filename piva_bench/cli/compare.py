@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from piva_bench.cli import options, values
+from piva_bench.cli.say import warn
 from piva_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,23 +73,28 @@ def compare(
         load_side,
         moved_sheet,
     )
+    from piva_bench.report.formats import csv_text
 
     (here, this), (there, that) = (_resolve(text, run) for text in (first, second))
     if (this is None) != (that is None):
         raise UserError("Compare two runs or two methods: name a method on both sides, as RUN:METHOD.")
-    names = [(this, that)] if this and that else [(n, n) for n in common_variants(here, there, protocol)]
+    names = (
+        [(this, that)] if this and that else [(n, n) for n in common_variants(here, there, protocol, warn)]
+    )
     directory = output_dir or Path("results/runs/compare") / f"{_file_name(first)}_vs_{_file_name(second)}"
     samples = _samples(there, data_root)
     texts = []
     for one, other in names:
-        change = find_change(load_side(here, one, protocol), load_side(there, other, protocol), metric)
+        change = find_change(
+            load_side(here, one, protocol, warn), load_side(there, other, protocol, warn), metric
+        )
         _print(change)
         texts.append(change_markdown(change))
         stem = _file_name(other if one == other else f"{one}_vs_{other}")
         try:
-            write_atomic(directory / f"{stem}.csv", change.scores.to_csv(index=False).encode())
+            write_atomic(directory / f"{stem}.csv", csv_text(change.scores).encode())
             if len(change.moved):
-                write_atomic(directory / f"{stem}.png", png_bytes(moved_sheet(change, samples, limit)))
+                write_atomic(directory / f"{stem}.png", png_bytes(moved_sheet(change, samples, limit, warn)))
             write_atomic(directory / "compare.md", "\n".join(texts).encode())
         except OSError as error:
             raise UserError(
@@ -111,9 +117,9 @@ def _resolve(text: str, run: Path | None) -> tuple[Path, str | None]:
 
 def _samples(directory: Path, data_root: Path | None) -> dict[str, Sample]:
     try:
-        return values.open_run(directory, data_root)[1]
+        return values.open_run(directory, data_root, warn)[1]
     except UserError as error:
-        typer.echo(f"warning: no sources on the sheets: {error}", err=True)
+        warn(f"no sources on the sheets: {error}")
         return {}
 
 

@@ -15,6 +15,7 @@ import typer
 
 from piva_bench.cli.values import read_config
 from piva_bench.paths import absolute
+from piva_bench.text import one_line
 
 
 class Dtype(StrEnum):
@@ -33,6 +34,15 @@ def _option(panel: str | None, name: str, *short: str, help: str, **more: Any) -
     )
 
 
+def _say_files(value: Any) -> Any:
+    """Says of each method that is given as a file that its code is run."""
+    for name in [value] if isinstance(value, str) else value or ():
+        for one in name.split(","):
+            if (file := one.strip().rpartition(":")[0]).endswith(".py"):
+                typer.echo(f"runs the code in {one_line(file)}, as --method asks for", err=True)
+    return value
+
+
 _WHAT, _HOW, _WHERE = "What to run", "How to run it", "Where things are"
 
 Method = Annotated[
@@ -41,6 +51,7 @@ Method = Annotated[
         _WHAT,
         "--method",
         "-m",
+        callback=_say_files,
         help="Methods, comma-separated: names from `piva-bench list`, or file.py:Class.",
     ),
 ]
@@ -87,6 +98,16 @@ Snapshots = Annotated[
         "--snapshots",
         metavar="STEPS,...",
         help="Also file the edits after these numbers of steps, at no cost: 25,50,100.",
+    ),
+]
+Shard = Annotated[
+    str | None,
+    _option(
+        _WHAT,
+        "--shard",
+        metavar="i/N",
+        help="Only every N-th sample from the i-th on, counted from 0; into a folder of its own, see merge.",
+        show_default="as Slurm or torchrun say",
     ),
 ]
 Compile = Annotated[
@@ -175,7 +196,7 @@ Protocol = Annotated[
 ]
 
 # Of commands that make a single edit. No environment variables: those may hold lists.
-OneMethod = Annotated[str, typer.Option("--method", "-m", help="Name or file.py:Class.")]
+OneMethod = Annotated[str, typer.Option("--method", "-m", callback=_say_files, help="Name or file.py:Class.")]
 OneModel = Annotated[
     str | None,
     typer.Option(

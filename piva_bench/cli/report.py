@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from piva_bench.cli import options, values
+from piva_bench.cli.say import warn
 from piva_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,15 +25,11 @@ def report(
     from piva_bench.runs.store import Store
 
     directory = values.run_directory(run)
-    profile, samples = values.open_run(directory, data_root)
-    store = Store(directory, _warn)
+    profile, samples = values.open_run(directory, data_root, warn)
+    store = Store(directory, warn)
     for record in Store(directory).records().values():
         store.is_whole(record)
     write_and_print(directory, protocol or profile.protocol, samples)
-
-
-def _warn(line: str) -> None:
-    typer.echo(f"warning: {line}", err=True)
 
 
 def write_and_print(directory: Path, protocol: str, samples: Mapping[str, Sample]) -> None:
@@ -53,8 +50,8 @@ def write_and_print(directory: Path, protocol: str, samples: Mapping[str, Sample
     from piva_bench.report.write import write_report
 
     try:
-        write_turntables(directory, samples, _warn)
-        written = write_report(directory, samples, protocol)
+        write_turntables(directory, samples, warn)
+        written = write_report(directory, samples, protocol, warn)
     except OSError as error:
         raise UserError(
             f"Cannot write {directory / 'report'}: {error.strerror or error}. Mend this and run `piva-bench report`."

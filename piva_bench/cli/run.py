@@ -14,7 +14,9 @@ import typer
 
 from piva_bench.cli import options, values
 from piva_bench.cli.run_options import RunOptions, with_run_options
+from piva_bench.cli.say import warn
 from piva_bench.errors import UserError
+from piva_bench.text import one_line
 
 if TYPE_CHECKING:
     from piva_bench.runs.request import Prepared
@@ -46,12 +48,18 @@ def run(method: options.Method, common: RunOptions, param: options.Param = None)
 
     Edits are stored batch by batch. The same command again makes only what is missing or has failed.
     """
-    from piva_bench.runs.request import prepare
+    from piva_bench.runs.request import output_dir_of, prepare
+    from piva_bench.runs.store import refuse_second_writer
 
     methods = values.split(method)
     if not methods:
         raise UserError("Give at least one --method; `piva-bench list methods` shows them.")
-    prepared = prepare(common.request(methods, values.parse_params(param or [])))
+    request = common.request(methods, values.parse_params(param or []))
+    if not common.dry_run:
+        refuse_second_writer(output_dir_of(request))
+    prepared = prepare(request)
+    if nothing_to_do(prepared):
+        return
     if common.dry_run:
         print_plan(prepared)
         return
@@ -61,6 +69,14 @@ def run(method: options.Method, common: RunOptions, param: options.Param = None)
     write_and_print(prepared.output_dir, prepared.profile.protocol, prepared.samples_by_id())
     print_summary(prepared, summary, prepared.output_dir / "report")
     fail_if_many_failed(summary, common.fail_above)
+
+
+def nothing_to_do(prepared: Prepared) -> bool:
+    """Whether a share holds no sample, which is said; there may be more shares than samples."""
+    if prepared.units:
+        return False
+    typer.echo(f"shard {prepared.request.shard} has no sample: nothing to do", err=True)
+    return True
 
 
 def execute(prepared: Prepared, by_sample: bool = False) -> Summary:
@@ -136,7 +152,7 @@ def print_summary(prepared: Prepared, summary: Summary, report: Path) -> None:
     """What came of a run, and where its report lies."""
     failed = summary.failed
     for record in failed[:5]:
-        typer.echo(f"failed: {record.method} on {record.sample_id}: {record.reason}", err=True)
+        typer.echo(f"failed: {one_line(f'{record.method} on {record.sample_id}: {record.reason}')}", err=True)
     if len(failed) > 5:
         typer.echo(f"failed: {len(failed) - 5} more; see status and reason in the records", err=True)
     minutes, seconds = divmod(round(summary.seconds), 60)
@@ -156,8 +172,8 @@ def print_plan(prepared: Prepared) -> None:
     from piva_bench.runs.store import Store
 
     request = prepared.request
-    Manifest(prepared.output_dir).join(prepared.setup)
-    work = find_work(prepared.units, Store(prepared.output_dir, _warn), request.overwrite)
+    Manifest(prepared.output_dir, warn).join(prepared.setup)
+    work = find_work(prepared.units, Store(prepared.output_dir, warn), request.overwrite)
     typer.echo(headline(prepared))
     typer.echo(f"output {prepared.output_dir}")
     for variant in prepared.variants:
@@ -179,7 +195,3 @@ def print_plan(prepared: Prepared) -> None:
         typer.echo(f"  {one.variant.name}: {one.edits} edits, about {one.seconds:.0f} s (from {one.basis})")
     if estimates:
         typer.echo(f"about {sum(one.seconds for one in estimates) / 60:.1f} min in all, scoring not counted")
-
-
-def _warn(line: str) -> None:
-    typer.echo(f"warning: {line}", err=True)

@@ -8,10 +8,13 @@ from dataclasses import MISSING, dataclass, fields
 from functools import wraps
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+import typer
+
 from piva_bench.cli import options, values
 
 if TYPE_CHECKING:
     from piva_bench.runs.request import RunRequest
+    from piva_bench.runs.shard import Shard
 
 
 @dataclass
@@ -24,6 +27,7 @@ class RunOptions:
     sample: options.SampleIds = None
     seed: options.Seed = None
     snapshots: options.Snapshots = None
+    shard: options.Shard = None
     device: options.Device = "auto"
     dtype: options.Precision = options.Dtype.float32
     workers: options.Workers = "auto"
@@ -72,7 +76,25 @@ class RunOptions:
             compile=self.compile,
             channels_last=self.channels_last,
             keep_fields=self.keep_fields,
+            shard=_shard(self.shard),
         )
+
+
+def _shard(given: str | None) -> Shard | None:
+    """The share that was asked for, else the one a scheduler gives this process, which is said."""
+    import os
+
+    from piva_bench.runs.shard import parse_shard, shard_of
+
+    if given is not None:
+        shard = parse_shard(given)
+        return shard if shard.count > 1 else None
+    found = shard_of(os.environ)
+    if found is None:
+        return None
+    shard, source = found
+    typer.echo(f"shard {shard}, as {source} say; --shard 0/1 makes all of the run here", err=True)
+    return shard
 
 
 def with_run_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from piva_bench.cli import options, values
+from piva_bench.cli.say import warn
 from piva_bench.paths import absolute
 
 if TYPE_CHECKING:
@@ -88,10 +89,10 @@ def score(
         run = output_dir or Path("results/runs") / name
         imported = _take_in(edits, name, dataset, profile, run, data_root, strips)
     directory = values.run_directory(run)
-    run_profile, samples = values.open_run(directory, data_root)
+    run_profile, samples = values.open_run(directory, data_root, warn)
     chosen = protocol or run_profile.protocol
-    with Store(directory, _warn) as store:
-        scored, failed = rescore(store, Scorer(chosen, samples), _warn)
+    with Store(directory, warn) as store:
+        scored, failed = rescore(store, Scorer(chosen, samples), warn)
     write_and_print(directory, chosen, samples)
     typer.echo(f"{scored} edits scored with {chosen}, {failed} failed edits have no score", err=True)
     if imported is not None and imported.unusable:
@@ -108,7 +109,7 @@ def _take_in(
     chosen = get_profile(profile)
     opened = open_dataset(dataset, chosen, data_root)
     imported = import_edits(
-        edits, opened, chosen, name, directory, data_root, sys.argv[1:], _warn, strips
+        edits, opened, chosen, name, directory, data_root, sys.argv[1:], warn, strips
     )  # fmt: skip
     for sample, reason in list(imported.unusable.items())[:SHOWN]:
         typer.echo(f"unusable: {sample}: {reason}", err=True)
@@ -120,7 +121,3 @@ def _take_in(
         err=True,
     )
     return imported
-
-
-def _warn(line: str) -> None:
-    typer.echo(f"warning: {line}", err=True)

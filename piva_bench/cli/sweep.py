@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from piva_bench.cli import options, values
-from piva_bench.cli.run import execute, fail_if_many_failed, print_plan, print_summary
+from piva_bench.cli.run import execute, fail_if_many_failed, nothing_to_do, print_plan, print_summary
 from piva_bench.cli.run_options import RunOptions, with_run_options
 from piva_bench.errors import UserError
 
@@ -70,15 +70,22 @@ def sweep(
     The curve sets edit strength against identity, with 95 % intervals, next to other methods and reference rows.
     """
     from piva_bench.report.sweep import choose_axes
+    from piva_bench.runs.request import output_dir_of
+    from piva_bench.runs.store import refuse_second_writer
     from piva_bench.runs.sweep import prepare_sweep
 
     grid = values.parse_grid(param)
     fixed = {name: choices[0] for name, choices in grid.items() if len(choices) == 1}
+    request = common.request(values.split(method), fixed)
+    if not common.dry_run:
+        refuse_second_writer(output_dir_of(request))
     plan = prepare_sweep(
-        common.request(values.split(method), fixed),
+        request,
         {name: choices for name, choices in grid.items() if len(choices) > 1},
         values.split([beside]),
     )
+    if nothing_to_do(plan.prepared):
+        return
     if common.dry_run:
         print_plan(plan.prepared)
         return

@@ -13,6 +13,7 @@ from piva_bench.errors import UnknownName, UserError
 if TYPE_CHECKING:
     from piva_bench.data.sample import Sample
     from piva_bench.profiles import Profile
+    from piva_bench.runs.inside import Warn
 
 
 def split(values: Iterable[str]) -> list[str]:
@@ -212,26 +213,27 @@ def run_directory(given: Path | None) -> Path:
     return runs[0]
 
 
-def open_run(directory: Path, data_root: Path | None) -> tuple[Profile, dict[str, Sample]]:
+def open_run(directory: Path, data_root: Path | None, warn: Warn) -> tuple[Profile, dict[str, Sample]]:
     """The profile of a stored run, and the samples by id of the dataset it edited.
 
     Args:
         directory: the run's output directory.
         data_root: where the dataset is now, if it has moved.
+        warn: told if the manifest is torn.
 
     Raises:
-        UserError: no manifest, or the dataset is not the one that was edited.
+        UserError: no manifest and no record, or the dataset is not the one that was edited.
     """
     from piva_bench.profiles import get_profile
     from piva_bench.registry import DATASETS
     from piva_bench.runs.manifest import Manifest
     from piva_bench.runs.request import shows_scenes
 
-    manifest = Manifest(directory)
-    if not manifest:
-        raise UserError(f"{directory} has no manifest.json: give the --output-dir of a `piva-bench run`.")
+    manifest = Manifest(directory, warn)
+    if manifest.setup is None:
+        raise UserError(f"{directory} holds no results: give the --output-dir of a `piva-bench run`.")
     profile = get_profile(manifest.setup.profile)
-    dataset = DATASETS.load(manifest.setup.dataset)(profile, data_root or manifest.data_root)
+    dataset = DATASETS.load_installed(manifest.setup.dataset)(profile, data_root or manifest.data_root)
     if dataset.revision != manifest.setup.dataset_revision:
         raise UserError(
             f"{directory} edited {manifest.setup.dataset} at revision {manifest.setup.dataset_revision}, this copy is "

@@ -23,6 +23,7 @@ from piva_bench.errors import DataError
 
 # No picture or mapping file of a benchmark is near this size; an archive member that claims more is a bomb.
 _LARGEST_MEMBER = 256 * 2**20
+_MOST_MEMBERS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -125,13 +126,17 @@ class ZipFiles:
 
     def _open(self) -> zipfile.ZipFile:
         try:
-            return zipfile.ZipFile(self.location)
+            archive = zipfile.ZipFile(self.location)
         except (zipfile.BadZipFile, OSError) as error:
             if isinstance(error, zipfile.BadZipFile) and tarfile.is_tarfile(self.location):
                 raise DataError(
                     f"{self.location} is a tar archive: unpack it and name the folder, or make it a zip"
                 ) from error
             raise DataError(f"{self.location} is no readable zip archive ({error}): get it again") from error
+        if len(archive.infolist()) > _MOST_MEMBERS:
+            archive.close()
+            raise DataError(f"{self.location} has more than {_MOST_MEMBERS} members, which no dataset needs")
+        return archive
 
 
 class Files(Protocol):

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from piva_bench.errors import DataError
+from piva_bench.nerfstudio.untrusted import load_checkpoint, load_configuration
 from piva_bench.scene.cameras import Cameras
 from piva_bench.scene.views import PosedViews
 
@@ -180,7 +181,7 @@ def read_config(path: Path) -> TrainerConfig:
         DataError: the file is missing or no such configuration; in one line.
     """
     try:
-        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.Loader)
+        settings = load_configuration(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, ImportError, AttributeError, ValueError) as error:
         raise DataError(f"cannot read {path}: {one_line(error)}; give a scene's config.yml") from error
     if not isinstance(settings, TrainerConfig):
@@ -203,8 +204,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     if found is None:
         raise DataError(f"no checkpoint step-*.ckpt in {folder}: train the scene with ns-train first")
     try:
-        # Besides tensors it holds the optimisers' numpy numbers.
-        return torch.load(found, map_location="cpu", weights_only=False)
+        return load_checkpoint(found)
     except Exception as error:  # unpickling raises whatever it meets
         raise DataError(f"cannot read the checkpoint {found}: {one_line(error)}") from error
 

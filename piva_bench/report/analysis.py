@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from piva_bench.files import write_atomic
 from piva_bench.report.comparisons import (
     comparisons,
     comparisons_markdown,
@@ -15,15 +14,22 @@ from piva_bench.report.comparisons import (
     strength_markdown,
 )
 from piva_bench.report.figures import plane, write_figures
+from piva_bench.report.formats import csv_text
 from piva_bench.report.html import report_page
 from piva_bench.report.tables import Table
+from piva_bench.runs.inside import Warn, ignore, write_own
 
 LINKED = ("strength.md", "strength.csv", "pareto.csv", "published.md")
 """What the page links to where it was written."""
 
 
 def write_analysis(
-    directory: Path, results: pd.DataFrame, by_method: Table, by_type: Table, output_dir: Path
+    directory: Path,
+    results: pd.DataFrame,
+    by_method: Table,
+    by_type: Table,
+    output_dir: Path,
+    warn: Warn = ignore,
 ) -> None:
     """Write ``comparisons`` and ``strength`` as CSV and Markdown, ``pareto.csv``, the figures as PNG and SVG, and
     ``index.html``.
@@ -34,21 +40,22 @@ def write_analysis(
         by_method: their table.
         by_type: their table by edit type.
         output_dir: the run's directory, for its traces.
+        warn: told about traces that are torn.
     """
     compared = comparisons(results)
     files = {
-        "comparisons.csv": compared.to_csv(index=False, lineterminator="\n"),
+        "comparisons.csv": csv_text(compared),
         "comparisons.md": comparisons_markdown(results, compared),
     }
     if axes := plane(results):
         frame, front = strength_comparisons(results, *axes), pareto_table(results, *axes)
-        files["strength.csv"] = frame.to_csv(index=False, lineterminator="\n")
-        files["pareto.csv"] = front.to_csv(index=False, lineterminator="\n")
+        files["strength.csv"] = csv_text(frame)
+        files["pareto.csv"] = csv_text(front)
         files["strength.md"] = strength_markdown(frame, front, *axes)
-    figures = write_figures(directory, results, by_method, by_type, output_dir)
+    figures = write_figures(directory, results, by_method, by_type, output_dir, warn)
     linked = [name for name in LINKED if name in files or (directory / name).exists()]
     sweeps = sorted(path.parent.name for path in directory.glob("*/tradeoff.png"))
     tables = (by_method, by_type)
     files["index.html"] = report_page(results, tables, compared, figures, linked, sweeps)
     for name, text in files.items():
-        write_atomic(directory / name, text.encode())
+        write_own(directory / name, text.encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from piva_bench.report.formats import heading, markdown_escape
 from piva_bench.report.look import edit_look, reference_look, source_look
 from piva_bench.report.results import SETUP, load_results, metrics_of
 from piva_bench.report.statistics_paired import cluster_of, compare, holm, paired_differences
+from piva_bench.runs.inside import Warn, ignore
+from piva_bench.runs.store import Store
+from piva_bench.text import printable
 
 COMPARABLE = ("protocol", "fingerprint", "dataset", "dataset_revision", "resolution")
 """Where these differ, a difference of scores would mean nothing."""
@@ -66,26 +70,26 @@ class Change:
     obstacle: str = ""
 
 
-def load_side(directory: Path, variant: str, protocol: str | None = None) -> Side:
+def load_side(directory: Path, variant: str, protocol: str | None = None, warn: Warn = ignore) -> Side:
     """One method of a run.
 
     Raises:
         UnknownName: the run has no such method.
         DataError: no records.
     """
-    results = load_results(directory, protocol)
+    results = load_results(directory, protocol, warn)
     if variant not in set(results["variant"]):
         raise UnknownName(f"method of {directory}", variant, sorted(results["variant"].unique()))
     return Side(f"{directory.name}: {variant}", directory, results[results["variant"] == variant])
 
 
-def common_variants(first: Path, second: Path, protocol: str | None = None) -> list[str]:
+def common_variants(first: Path, second: Path, protocol: str | None = None, warn: Warn = ignore) -> list[str]:
     """Methods that both runs have, in order.
 
     Raises:
         DataError: there is none.
     """
-    names = [set(load_results(each, protocol)["variant"]) for each in (first, second)]
+    names = [set(load_results(each, protocol, warn)["variant"]) for each in (first, second)]
     common = sorted(names[0] & names[1])
     if not common:
         raise DataError(
@@ -177,13 +181,16 @@ def score_cells(change: Change) -> list[list[str]]:
     return rows
 
 
-def moved_sheet(change: Change, samples: Mapping[str, Sample], limit: int) -> Image.Image:
+def moved_sheet(
+    change: Change, samples: Mapping[str, Sample], limit: int, warn: Warn = ignore
+) -> Image.Image:
     """The samples that moved most: source, both edits, counterfactual.
 
     Args:
         change: from `find_change`.
         samples: the dataset's samples by id, as far as they are at hand.
         limit: at most this many samples.
+        warn: told about pictures that are torn.
     """
     metrics = {info.name: info for info in metrics_of(change.first.results)}
     differences = _differences(change.first, change.second, list(metrics.values()))
@@ -193,8 +200,8 @@ def moved_sheet(change: Change, samples: Mapping[str, Sample], limit: int) -> Im
         source, reference = (_of_dataset(sample, kind) for kind in ("source", "reference"))
         cells = [
             source,
-            _edit(change.first, sample_id, sample),
-            _edit(change.second, sample_id, sample),
+            _edit(change.first, sample_id, sample, warn),
+            _edit(change.second, sample_id, sample, warn),
             reference,
         ]
         known = differences.loc[sample_id].dropna()
@@ -215,7 +222,9 @@ def _setup_changes(first: Side, second: Side) -> tuple[tuple[str, str, str], ...
     pairs = [(name, _value(first, name), _value(second, name)) for name in (*SETUP, *_HOW)]
     params = [_record(side).get("params", {}) for side in (first, second)]
     names = sorted(params[0].keys() | params[1].keys())
-    pairs += [(f"parameter {name}", _json(params[0], name), _json(params[1], name)) for name in names]
+    pairs += [
+        (f"parameter {printable(name)}", _json(params[0], name), _json(params[1], name)) for name in names
+    ]
     return tuple(pair for pair in pairs if pair[1] != pair[2])
 
 
@@ -227,15 +236,12 @@ def _value(side: Side, name: str) -> str:
 
 
 def _record(side: Side) -> dict[str, Any]:
-    path = side.directory / "records" / f"{side.results['key'].iloc[0]}.json"
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
+    record = Store(side.directory).record(side.results["key"].iloc[0])
+    return record.model_dump() if record else {}
 
 
 def _json(params: Mapping[str, Any], name: str) -> str:
-    return json.dumps(params[name], ensure_ascii=False) if name in params else ABSENT
+    return printable(json.dumps(params[name], ensure_ascii=False)) if name in params else ABSENT
 
 
 def _differences(first: Side, second: Side, metrics: Sequence[MetricInfo]) -> pd.DataFrame:
@@ -254,10 +260,15 @@ def _of_dataset(sample: Sample | None, kind: str) -> np.ndarray | str:
     return np.asarray(picture) if picture is not None else "no counterfactual"
 
 
-def _edit(side: Side, sample_id: str, sample: Sample | None) -> np.ndarray | str:
+def _edit(side: Side, sample_id: str, sample: Sample | None, warn: Warn) -> np.ndarray | str:
     rows = side.results[(side.results["sample_id"] == sample_id) & (side.results["status"] == "ok")]
+    if rows.empty:
+        return "no edit"
+    first, store = rows.sort_values("seed").iloc[0], Store(side.directory)
     try:
-        key = rows.sort_values("seed")["key"].iloc[0]
-        return np.asarray(edit_look(sample, side.directory / "images" / f"{key}.png"))
-    except (OSError, SyntaxError, ValueError, IndexError, DataError):
+        store.read_picture(first["key"], first["image_sha"])
+        return np.asarray(edit_look(sample, store.image_path(first["key"])))
+    except DataError as error:
+        if os.path.lexists(store.image_path(first["key"])):
+            warn(f"{error}: left out")
         return "picture missing or torn"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from piva_bench.errors import DataError
 from piva_bench.metrics.protocol import Pixels
 from piva_bench.report.look import edit_look, reference_look, source_look
 from piva_bench.report.results import SECTIONS
+from piva_bench.text import printable
 
 CELL = 128
 """Smallest side of a picture on the sheet; smaller ones are enlarged without smoothing."""
@@ -96,7 +96,7 @@ def contact_sheet(title: Sequence[str], columns: Sequence[str], rows: Sequence[S
         _write(draw, label, MARGIN + i * (side + GAP), y, bold)
     y += label_height
     for row, caption in zip(rows, captions, strict=True):
-        y = _write(draw, [[(row.title, FAINT)]], MARGIN, y + GAP, bold)
+        y = _write(draw, [[(printable(row.title), FAINT)]], MARGIN, y + GAP, bold)
         y = _write(draw, caption, MARGIN, y, font) + GAP
         for i, cell in enumerate(row.cells):
             _paste(sheet, draw, cell, (MARGIN + i * (side + GAP), y), side, font)
@@ -171,7 +171,7 @@ def _edit(of_sample: pd.DataFrame, variant: str, images: Path, sample: Sample) -
         return f"failed: {record['reason']}"
     try:
         return np.asarray(edit_look(sample, images / f"{record['key']}.png"))
-    except (OSError, SyntaxError, ValueError, DataError):
+    except DataError:
         return "picture missing or torn"
 
 
@@ -213,7 +213,7 @@ def _wrap(words: Line, font: ImageFont.FreeTypeFont, width: int) -> list[Line]:
 
 def _cut(word: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """A word in pieces that fit the width."""
-    word = re.sub(r"[^\S ]|[\x00-\x1f\x7f]", "", word)
+    word = printable(word)
     pieces = []
     while font.getlength(word) > width and len(word) > 1:
         fit = max(1, next(i for i in range(len(word), 0, -1) if i == 1 or font.getlength(word[:i]) <= width))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -99,10 +100,15 @@ def tradeoff(
             axes.legend(frameon=False, fontsize=8)
         if head:
             figure.supxlabel(
-                "\n".join([*head, "means over samples; bands and bars: 95 % intervals"]),
+                plain("\n".join([*head, "means over samples; bands and bars: 95 % intervals"])),
                 x=0.01, ha="left", fontsize=5.5, color=GREY,
             )  # fmt: skip
     return figure
+
+
+def plain(text: str) -> str:
+    """Text that a figure shows as it is: a dollar would begin a formula, a leading underscore hide a legend's entry."""
+    return ("\u200c" if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
 def to_png(figure: Figure) -> bytes:
@@ -117,7 +123,8 @@ def to_svg(figure: Figure) -> bytes:
 
 def _save(figure: Figure, form: str, **more: Any) -> bytes:
     buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from")  # shown as a box
         figure.savefig(buffer, format=form, **more)
     return buffer.getvalue()
 
@@ -140,14 +147,16 @@ def _draw(
     y, y_margin = _scaled([place.identity for place in places], identity.scale)
     line = "-" if curve.kind == "sweep" else "none"
     hollow: Any = {"markerfacecolor": "white"} if curve.kind == "reference" else {}
-    axes.plot(x, y, marker=marker, linestyle=line, color=colour, label=curve.label, zorder=3, markersize=5,
+    axes.plot(x, y, marker=marker, linestyle=line, color=colour, label=plain(curve.label), zorder=3, markersize=5,
               linewidth=1.4, **hollow)  # fmt: skip
     if curve.kind == "sweep" and len(places) > 1:
         axes.fill_between(x, y - y_margin, y + y_margin, color=colour, alpha=0.18, linewidth=0)
         y_margin = np.zeros_like(y_margin)
     axes.errorbar(x, y, xerr=x_margin, yerr=y_margin, fmt="none", ecolor=colour, elinewidth=0.7, alpha=0.7)
     for place, px, py in zip(places, x, y, strict=True):
-        axes.annotate(place.note, (px, py), xytext=(5, 4), textcoords="offset points", fontsize=7, color=INK)
+        axes.annotate(
+            plain(place.note), (px, py), xytext=(5, 4), textcoords="offset points", fontsize=7, color=INK
+        )
 
 
 def _scaled(intervals: Sequence[Interval], scale: float) -> tuple[np.ndarray, np.ndarray]:

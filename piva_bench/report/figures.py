@@ -9,13 +9,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from piva_bench.errors import UserError
-from piva_bench.files import write_atomic
 from piva_bench.metrics.protocol import MetricInfo
 from piva_bench.report.curves import to_png, to_svg
 from piva_bench.report.plots import colour_drift, convergence, cost_quality, load_traces, type_bars
 from piva_bench.report.results import head, metrics_of
 from piva_bench.report.sweep import choose_axes
 from piva_bench.report.tables import Table
+from piva_bench.runs.inside import Warn, ignore, write_own
 
 TITLES = {
     "by_type": "Scores by edit type",
@@ -35,19 +35,24 @@ def plane(results: pd.DataFrame) -> tuple[MetricInfo, MetricInfo] | None:
 
 
 def write_figures(
-    directory: Path, results: pd.DataFrame, by_method: Table, by_type: Table, output_dir: Path
+    directory: Path,
+    results: pd.DataFrame,
+    by_method: Table,
+    by_type: Table,
+    output_dir: Path,
+    warn: Warn = ignore,
 ) -> list[str]:
     """Write the figures that the run has the numbers for; returns their names, without suffix."""
     names = []
-    for name, figure in _figures(results, by_method, by_type, output_dir):
-        write_atomic(directory / f"{name}.png", to_png(figure))
-        write_atomic(directory / f"{name}.svg", to_svg(figure))
+    for name, figure in _figures(results, by_method, by_type, output_dir, warn):
+        write_own(directory / f"{name}.png", to_png(figure))
+        write_own(directory / f"{name}.svg", to_svg(figure))
         names.append(name)
     return names
 
 
 def _figures(
-    results: pd.DataFrame, by_method: Table, by_type: Table, output_dir: Path
+    results: pd.DataFrame, by_method: Table, by_type: Table, output_dir: Path, warn: Warn
 ) -> Iterator[tuple[str, Figure]]:
     axes = plane(results)
     if axes and (results["section"] != "reference").any():
@@ -61,5 +66,5 @@ def _figures(
     ]
     if colours:
         yield "colour", colour_drift(results, colours, head(results))
-    if traces := load_traces(output_dir, results):
+    if traces := load_traces(output_dir, results, warn):
         yield "convergence", convergence(traces, head(results))

@@ -7,10 +7,13 @@ import re
 from collections.abc import Callable
 from itertools import groupby
 
+import pandas as pd
+
 from piva_bench.metrics.protocol import MetricInfo
 from piva_bench.report.results import SECTIONS
 from piva_bench.report.statistics import Interval
 from piva_bench.report.tables import NOTE, Row, Table
+from piva_bench.text import printable
 
 MISSING = "–"
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
@@ -19,12 +22,29 @@ COSTS: tuple[tuple[str, Callable[[Row], float], int], ...] = (
     ("UNet evals", lambda row: row.unet_evaluations, 0),
     ("Peak MB", lambda row: row.peak_memory_mb, 0),
 )
+_FORMULA = tuple("=+-@|%")
+"""What a spreadsheet's formula or command may begin with."""
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def to_csv(table: Table) -> str:
     """Every number as it is stored, with interval ends, counts and the set-up in columns."""
-    return table.frame().to_csv(index=False, lineterminator="\n")
+    return csv_text(table.frame())
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """A frame as CSV. Texts that a spreadsheet would take for formulas begin with an apostrophe."""
+    safe = frame.copy()
+    for column in safe.select_dtypes(exclude="number"):
+        safe[column] = safe[column].map(_no_formula)
+    return safe.rename(columns=_no_formula).to_csv(index=False, lineterminator="\n")
+
+
+def _no_formula(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.lstrip()[:1] in _FORMULA else text
 
 
 def number(value: float, decimals: int) -> str:
@@ -114,7 +134,7 @@ _LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"
 
 
 def latex_escape(text: str) -> str:
-    """Text that stays text in LaTeX."""
+    """Text that stays text in LaTeX; after a line's end a bracket or star would be its argument."""
     return "".join(_LATEX.get(character, character) for character in re.sub(r"\s+", " ", text))
 
 

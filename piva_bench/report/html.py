@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,13 @@ from piva_bench.report.formats import COSTS, blocks, cell, costs, counts, headin
 from piva_bench.report.results import SECTIONS, head
 from piva_bench.report.tables import NOTE, Table
 
+_TEMPLATES = Path(__file__).parent / "templates"
 _ENVIRONMENT = jinja2.Environment(
     autoescape=True,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    loader=jinja2.FileSystemLoader(_TEMPLATES),
 )
 
 
@@ -67,7 +70,10 @@ def report_page(
         if rows:
             line = power_line(part, metric)
             comparisons.append({"title": heading(metric), "rows": rows, "power": line})
+    style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
     return _ENVIRONMENT.get_template("report.html.j2").render(
+        style=style,
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         title=f"{results['dataset'].iloc[0]} · {results['profile'].iloc[0]}",
         head=head(results),
         tables=[_table(table) for table in tables],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ from PIL import Image
 from piva_bench.data.sample import Sample
 from piva_bench.data.scene_sample import SceneSample, Shots
 from piva_bench.data.sprites import tile, untile
+from piva_bench.errors import DataError
+from piva_bench.runs.inside import read_inside
+from piva_bench.text import one_line
 
 QUARTERS = (0.0, 90.0, 180.0, -90.0)
 """Azimuths of the views of a scene that are shown: front and right above, back and left below."""
@@ -40,17 +44,27 @@ def reference_look(sample: Sample) -> Image.Image | None:
 def edit_look(sample: Sample | None, path: Path) -> Image.Image:
     """An edit, from the picture that the run has stored of it.
 
+    Args:
+        sample: what was edited, if it is at hand.
+        path: of the picture, in the run's folder of pictures.
+
     Raises:
-        OSError, SyntaxError, ValueError: the picture is missing or torn, as Pillow says it.
-        DataError: a file of the sample is missing or damaged.
+        DataError: the picture or a file of the sample is missing or damaged.
     """
-    with Image.open(path) as picture:
-        if not isinstance(sample, SceneSample):
-            return picture.convert("RGB")
-        sheet = np.asarray(picture.convert("RGBA"))
+    try:
+        data = read_inside(path.parents[1], f"{path.parent.name}/{path.name}")
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            if not isinstance(sample, SceneSample):
+                return picture.convert("RGB")
+            sheet = np.asarray(picture.convert("RGBA"))
+    except Exception as error:  # Pillow raises whatever it meets in a foreign file
+        raise DataError(f"{path} is missing or torn ({one_line(error)})") from error
     shots = sample.load_turntable()
     cameras = shots.views.cameras
-    images = untile(sheet, len(cameras), cameras.height, cameras.width)
+    try:
+        images = untile(sheet, len(cameras), cameras.height, cameras.width)
+    except ValueError as error:
+        raise DataError(f"{path} is no sheet of {len(cameras)} views") from error
     return four_sides(shots, images)
 
 

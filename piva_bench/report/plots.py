@@ -5,7 +5,6 @@ Colours are Okabe and Ito's; shapes, hatches and dashes tell methods apart where
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,10 +18,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from piva_bench.metrics.protocol import MetricInfo
-from piva_bench.report.curves import COLOURS, GREY, INK, MARKERS, STYLE
+from piva_bench.report.curves import COLOURS, GREY, INK, MARKERS, STYLE, plain
 from piva_bench.report.formats import heading
 from piva_bench.report.results import SECTIONS
 from piva_bench.report.tables import Table
+from piva_bench.runs.inside import Warn, ignore
+from piva_bench.runs.store import Store
+from piva_bench.text import printable
 
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "++++")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
@@ -164,7 +166,7 @@ def convergence(traces: Mapping[str, Mapping[str, np.ndarray]], head: Sequence[s
                 )  # fmt: skip
                 axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
                 drawn.setdefault(_cut(variant), line)
-            axes.set_ylabel(name.replace("_", " "))
+            axes.set_ylabel(plain(name.replace("_", " ")))
             _calm(axes, "both")
         panels[-1].set_xlabel("step")
         figure.legend(
@@ -174,20 +176,19 @@ def convergence(traces: Mapping[str, Mapping[str, np.ndarray]], head: Sequence[s
     return figure
 
 
-def load_traces(output_dir: Path, results: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
+def load_traces(
+    output_dir: Path, results: pd.DataFrame, warn: Warn = ignore
+) -> dict[str, dict[str, np.ndarray]]:
     """The stored traces of a run's finished edits: variant to scalar to [edits, steps], padded with NaN.
 
-    Variants without traces and files that are torn are left out.
+    Variants without traces and files that are torn are left out; ``warn`` is told about the latter.
     """
-    found: dict[str, dict[str, list[list[float]]]] = {}
+    store = Store(output_dir, warn)
+    found: dict[str, dict[str, list[list[float | None]]]] = {}
     done = results[results["status"] == "ok"]
     for key, variant in done.sort_values("variant")[["key", "variant"]].itertuples(index=False):
-        try:
-            trace = json.loads((output_dir / "traces" / f"{key}.json").read_bytes())
-        except (OSError, ValueError):
-            continue
-        for name, values in trace.items():
-            found.setdefault(variant, {}).setdefault(name, []).append(values)
+        for name, values in store.load_trace(key).items():
+            found.setdefault(variant, {}).setdefault(printable(name), []).append(values)
     return {
         variant: {name: _padded(rows) for name, rows in scalars.items() if any(rows)}
         for variant, scalars in found.items()
@@ -211,13 +212,13 @@ def _place(section: str) -> int:
 
 
 def _cut(label: str) -> str:
-    return label if len(label) <= LABEL else label[: LABEL - 1] + "…"
+    return plain(label if len(label) <= LABEL else label[: LABEL - 1] + "…")
 
 
 def _type_name(group: str) -> str:
     number, _, words = group.partition("_")
     text = words if number.isdecimal() else group
-    return text.replace("change_attribute_", "").replace("change_", "").replace("_", "\n")
+    return plain(text.replace("change_attribute_", "").replace("change_", "").replace("_", "\n"))
 
 
 def _calm(axes: Axes, grid: str) -> None:
@@ -233,4 +234,4 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 def _foot(figure: Figure, lines: Sequence[str]) -> None:
-    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=5.5, color=GREY)
+    figure.supxlabel(plain("\n".join(lines)), x=0.01, ha="left", fontsize=5.5, color=GREY)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from piva_bench import paths
+from piva_bench.errors import DataError
 from piva_bench.report.results import metrics_of
+from piva_bench.runs.manifest import read_manifest
 
 OFFICIAL_CARD, OFFICIAL_SAMPLES = "pie-bench", 700
 
@@ -99,6 +100,6 @@ def _text(value: str) -> str:
 def _card(output_dir: Path) -> str:
     """The short name of the dataset's card, as the manifest has it."""
     try:
-        return str(json.loads((output_dir / "manifest.json").read_bytes())["dataset"]["name"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(read_manifest(output_dir)["dataset"]["name"])
+    except (DataError, KeyError):
         return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ import pandas as pd
 from piva_bench.errors import DataError, UserError
 from piva_bench.metrics.protocol import MetricInfo
 from piva_bench.registry import METHODS, PROTOCOLS
+from piva_bench.runs.inside import Warn
+from piva_bench.runs.manifest import read_manifest, section_of
 from piva_bench.runs.record import NOT_KNOWN, Record, ScoreFile
 from piva_bench.runs.store import Store
+from piva_bench.text import printable
 
 SETUP = ("profile", "protocol", "fingerprint", "model", "model_fingerprint", "dataset", "dataset_revision",
          "resolution", "dtype")  # fmt: skip
@@ -26,8 +30,15 @@ SECTIONS = {"method": "Methods", "mask": "Methods that read the edit mask", "ref
 """Sections of a table, in order. Only rows of one section compete."""
 
 
-def load_results(output_dir: Path, protocol: str | None = None) -> pd.DataFrame:
+def _warning(line: str) -> None:
+    warnings.warn(line, stacklevel=4)
+
+
+def load_results(output_dir: Path, protocol: str | None = None, warn: Warn = _warning) -> pd.DataFrame:
     """One row per record: its fields, and one column per metric (NaN where undefined or not scored).
+
+    The directory is data: what it names is looked up among what is installed, and never imported as a file; its
+    texts have their control characters shown.
 
     Added columns: ``protocol`` and ``fingerprint`` of the scores, ``variant`` (the method, with its
     parameters where the run holds several settings of it), ``section`` (a key of `SECTIONS`), ``machine``.
@@ -35,39 +46,37 @@ def load_results(output_dir: Path, protocol: str | None = None) -> pd.DataFrame:
     Args:
         output_dir: a run's directory.
         protocol: whose scores; by default that of the run's profile, as its manifest has it.
+        warn: told, in one line each, about what is torn or of another version of the protocol and so left out.
 
     Raises:
-        DataError: no records, or scores by different versions of the protocol.
-        UserError: the run was scored with several protocols and none was named.
+        DataError: no records.
+        UserError: the run was scored with several protocols and none was named, or one that is not installed.
     """
-    store = Store(output_dir, lambda line: warnings.warn(line, stacklevel=3))
+    store = Store(output_dir, warn)
     records = list(store.records().values())
     if not records:
         raise DataError(f"{output_dir} holds no results: give the output directory of a finished run")
     manifest = _manifest(output_dir)
-    name = protocol or manifest.get("profile", {}).get("protocol") or _only_protocol(output_dir)
-    scores = {record.key: store.load_scores(name, record.key) for record in records}
-    versions = sorted({score.fingerprint for score in scores.values() if score})
-    if len(versions) > 1:
-        raise DataError(
-            f"{output_dir} is scored by {len(versions)} versions of {name}: run `piva-bench score` on it"
-        )
+    name = protocol or _stated_protocol(manifest) or _only_protocol(store)
+    known = (PROTOCOLS.load if protocol else PROTOCOLS.load_installed)(name).descriptors
+    scores = _scores_of_one_version(store, name, records, warn)
+    versions = {score.fingerprint for score in scores.values()}
     named = _variant_names(records)
     machine = _machine(manifest)
-    requested = {v["method"]: v["requested"] for run in manifest.get("runs", ()) for v in run["variants"]}
-    sections = {m: _section(m, requested.get(m, m)) for m in {record.method for record in records}}
+    stated = _stated_sections(manifest)
+    sections = {method: _section(method, stated) for method in {record.method for record in records}}
     rows = [
         {
-            **record.model_dump(exclude={"params", "tags"}),
-            "params": _params_text(record.params),
+            **_shown(record.model_dump(exclude={"params", "tags", "files"})),
+            "params": printable(_params_text(record.params)),
             **({"seconds": math.nan, "unet_evaluations": math.nan} if record.device == NOT_KNOWN else {}),
-            **{f"tag_{key}": value for key, value in record.tags.items()},
+            **_shown({f"tag_{key}": value for key, value in record.tags.items()}),
             "protocol": name,
-            "fingerprint": versions[0] if versions else "not scored",
-            "variant": named[record.key],
+            "fingerprint": printable(min(versions, default="not scored")),
+            "variant": printable(named[record.key]),
             "section": sections[record.method],
-            "machine": machine,
-            **_values(scores[record.key]),
+            "machine": printable(machine),
+            **_values(scores.get(record.key), known),
         }
         for record in records
     ]
@@ -100,37 +109,79 @@ def head(results: pd.DataFrame) -> list[str]:
     ]
 
 
-def _values(score: ScoreFile | None) -> dict[str, float]:
+def _shown(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: printable(value) if isinstance(value, str) else value for name, value in fields.items()}
+
+
+def _scores_of_one_version(
+    store: Store, protocol: str, records: Sequence[Record], warn: Warn
+) -> dict[str, ScoreFile]:
+    """The scores by key. Of several versions of the protocol the one that most edits are scored by."""
+    scores = {record.key: score for record in records if (score := store.load_scores(protocol, record.key))}
+    counts = Counter(score.fingerprint for score in scores.values())
+    if len(counts) < 2:
+        return scores
+    chosen, most = min(counts.items(), key=lambda item: (-item[1], item[0]))
+    warn(
+        f"{store.root} is scored by {len(counts)} versions of {protocol}: {len(scores) - most} of {len(scores)} scores "
+        f"are not {printable(chosen)}'s and are left out, `piva-bench score` makes them again"
+    )
+    return {key: score for key, score in scores.items() if score.fingerprint == chosen}
+
+
+def _values(score: ScoreFile | None, known: Mapping[str, MetricInfo]) -> dict[str, float]:
     values = score.values if score else {}
-    return {name: math.nan if value is None else value for name, value in values.items()}
+    return {name: math.nan if value is None else value for name, value in values.items() if name in known}
 
 
 def _manifest(output_dir: Path) -> dict[str, Any]:
     try:
-        return json.loads((output_dir / "manifest.json").read_bytes())
-    except (OSError, ValueError):
+        return read_manifest(output_dir)
+    except DataError:  # told where the run is opened
         return {}
 
 
-def _only_protocol(output_dir: Path) -> str:
-    found = sorted(path.name for path in (output_dir / "scores").glob("*") if path.is_dir())
+def _stated_protocol(manifest: Mapping[str, Any]) -> str | None:
+    name = manifest.get("profile", {}).get("protocol")
+    return name if isinstance(name, str) else None
+
+
+def _only_protocol(store: Store) -> str:
+    found = store.protocols()
     if len(found) != 1:
-        raise UserError(f"{output_dir} has scores by {', '.join(found) or 'no protocol'}: give --protocol")
+        raise UserError(f"{store.root} has scores by {', '.join(found) or 'no protocol'}: give --protocol")
     return found[0]
 
 
 def _machine(manifest: Mapping[str, Any]) -> str:
-    places = [run.get("environment", {}) for run in manifest.get("runs", ())]
-    named = {e.get("gpu") or f"{e.get('processor')} ({e.get('cores')} cores)" for e in places if e}
+    places = [run.get("environment") for run in manifest.get("runs", ())]
+    named = {
+        str(e.get("gpu") or f"{e.get('processor')} ({e.get('cores')} cores)")
+        for e in places
+        if isinstance(e, dict) and e
+    }
     return ", ".join(sorted(named)) or "machine not recorded"
 
 
-def _section(method: str, requested: str) -> str:
+def _stated_sections(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """What the manifest says of methods that were given as files, and so are not installed."""
+    variants = [one for run in manifest.get("runs", ()) for one in _list(run.get("variants"))]
+    stated = [(one.get("method"), one.get("section")) for one in variants if isinstance(one, dict)]
+    return {m: s for m, s in stated if isinstance(m, str) and isinstance(s, str) and s in SECTIONS}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _section(method: str, stated: Mapping[str, str]) -> str:
+    """Of an installed method its own; else what the manifest states. Nothing is imported that is not installed."""
+    if method not in METHODS.names():
+        return stated.get(method, "unknown")
     try:
-        card = METHODS.load(method if method in METHODS.names() else requested).card
+        return section_of(METHODS.load(method).card)
     except UserError:
         return "unknown"
-    return "reference" if card.kind == "reference" else "mask" if card.uses_mask else "method"
 
 
 def _params_text(params: Mapping[str, Any]) -> str:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from piva_bench.errors import UnknownName, UserError
-from piva_bench.files import write_atomic
 from piva_bench.metrics.protocol import MetricInfo
 from piva_bench.registry import PROTOCOLS
 from piva_bench.report.curves import Curve, Kind, Place, to_png, to_svg, tradeoff
 from piva_bench.report.formats import to_csv, to_latex, to_markdown
 from piva_bench.report.results import load_results
 from piva_bench.report.tables import Row, Table, method_table
+from piva_bench.runs.inside import make_way, write_own
 
 if TYPE_CHECKING:
     from piva_bench.runs.sweep import Point, Sweep
@@ -61,7 +61,7 @@ def write_sweep(sweep: Sweep, axes: Axes) -> tuple[Table, Path]:
     prepared = sweep.prepared
     results = load_results(prepared.output_dir, prepared.profile.protocol)
     table = sweep_table(results, sweep)
-    directory = prepared.output_dir / "report" / sweep.name
+    directory = make_way(prepared.output_dir, f"report/{sweep.name}/sweep.csv").parent
     figure = tradeoff(sweep_curves(table, sweep, axes), *axes, head=table.head)
     files = {
         "sweep.csv": to_csv(table).encode(),
@@ -71,7 +71,7 @@ def write_sweep(sweep: Sweep, axes: Axes) -> tuple[Table, Path]:
         "tradeoff.svg": to_svg(figure),
     }
     for name, content in files.items():
-        write_atomic(directory / name, content)
+        write_own(directory / name, content)
     return table, directory
 
 

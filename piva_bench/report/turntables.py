@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from piva_bench.data.sample import Sample
 from piva_bench.data.scene_sample import SceneSample
 from piva_bench.errors import DataError
-from piva_bench.runs.store import Store, Warn
+from piva_bench.runs.inside import Warn, make_way, remove_file
+from piva_bench.runs.store import Store
 from piva_bench.scene.animation import write_turntable
 
 FRAMES = 40
@@ -28,8 +30,9 @@ def write_turntables(directory: Path, samples: Mapping[str, Sample], warn: Warn)
         sample = samples.get(record.sample_id)
         if not isinstance(sample, SceneSample) or record.status == "failed":
             continue
-        path = directory / "turntables" / f"{record.method}-{record.sample_id}-{record.key[:8]}.gif"
-        if path.is_file():
+        name = re.sub(r"[^\w.-]+", "_", f"{record.method}-{record.sample_id}")[:100]
+        path = make_way(directory, f"turntables/{name}-{record.key[:8]}.gif", warn)
+        if path.is_file() and not path.is_symlink():
             continue
         try:
             source, true = sample.load_turntable(), sample.load_counterfactual()
@@ -43,5 +46,8 @@ def write_turntables(directory: Path, samples: Mapping[str, Sample], warn: Warn)
             **({"counterfactual": true.composite()} if true is not None else {}),
         }
         every = max(1, len(edited) // FRAMES)
-        written.append(write_turntable(path, {name: shown[::every] for name, shown in columns.items()}))
+        half = path.with_suffix(".part.gif")
+        remove_file(half)
+        write_turntable(half, {name: shown[::every] for name, shown in columns.items()})
+        written.append(half.replace(path))
     return written

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from piva_bench.data.sample import Sample
-from piva_bench.files import png_bytes, write_atomic
+from piva_bench.files import png_bytes
 from piva_bench.report.analysis import write_analysis
 from piva_bench.report.contact_sheet import MAX_ROWS, sheet_of_run
 from piva_bench.report.formats import to_csv, to_latex, to_markdown
@@ -17,7 +17,8 @@ from piva_bench.report.published import beside
 from piva_bench.report.published import to_markdown as published_to_markdown
 from piva_bench.report.results import head, load_results
 from piva_bench.report.tables import Table, by_type_table, method_table
-from piva_bench.runs.manifest import FILE, Manifest
+from piva_bench.runs.inside import Warn, ignore, make_way, remove_file, write_own
+from piva_bench.runs.manifest import read_manifest
 
 FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex, "html": to_html}
 
@@ -33,14 +34,17 @@ class Report:
     """Where published numbers stand beside these, or why they do not."""
 
 
-def report_folder(output_dir: Path, protocol: str | None) -> Path:
+def report_folder(output_dir: Path, protocol: str | None) -> str:
     """Where a report lies: ``report`` by the protocol of the run's profile, ``report/<protocol>`` by another one."""
-    own = Manifest(output_dir).profile.get("protocol") if (output_dir / FILE).is_file() else None
-    folder = output_dir / "report"
-    return folder if protocol in (None, own) or own is None else folder / protocol.rpartition(":")[2]
+    own = read_manifest(output_dir).get("profile", {}).get("protocol")
+    if protocol in (None, own) or own is None:
+        return "report"
+    return f"report/{str(protocol).rpartition(':')[2]}"
 
 
-def write_report(output_dir: Path, samples: Mapping[str, Sample], protocol: str | None = None) -> Report:
+def write_report(
+    output_dir: Path, samples: Mapping[str, Sample], protocol: str | None = None, warn: Warn = ignore
+) -> Report:
     """Write ``<output_dir>/report/``: ``index.html``, ``methods`` and ``by_type`` as CSV, Markdown,
     LaTeX and HTML, what `write_analysis` says, ``contact_sheet.png``, ``overview.png`` (a row for each edit
     type), ``gallery/index.html``, and
@@ -50,28 +54,29 @@ def write_report(output_dir: Path, samples: Mapping[str, Sample], protocol: str 
         output_dir: a run's directory.
         samples: the dataset's samples by id.
         protocol: whose scores; by default that of the run's profile.
+        warn: told, in one line each, about what is torn and left out.
 
     Raises:
         DataError: no records, or scores that cannot share a table.
         UserError: the run was scored with several protocols and none was named.
     """
-    results = load_results(output_dir, protocol)
-    directory = report_folder(output_dir, protocol)
+    results = load_results(output_dir, protocol, warn)
+    directory = make_way(output_dir, f"{report_folder(output_dir, protocol)}/index.html", warn).parent
     published = beside(results, output_dir)
     note = f"No published numbers beside these: {published.reason}." if published.reason else ""
     if not published.rows.empty:
         text = published_to_markdown(results, published.rows)
-        write_atomic(directory / "published.md", text.encode())
+        write_own(directory / "published.md", text.encode())
         note = f"Published beside measured: {directory / 'published.md'}"
     else:
-        (directory / "published.md").unlink(missing_ok=True)
+        remove_file(directory / "published.md", warn)
     report = Report(directory, method_table(results), by_type_table(results), note)
     for name, table in (("methods", report.methods), ("by_type", report.by_type)):
         for suffix, convert in FORMATS.items():
-            write_atomic(report.directory / f"{name}.{suffix}", convert(table).encode())
-    write_analysis(report.directory, results, report.methods, report.by_type, output_dir)
+            write_own(report.directory / f"{name}.{suffix}", convert(table).encode())
+    write_analysis(report.directory, results, report.methods, report.by_type, output_dir, warn)
     for name, rows in (("contact_sheet", MAX_ROWS), ("overview", results["edit_type"].nunique())):
         sheet = sheet_of_run(results, samples, output_dir / "images", head(results), rows)
-        write_atomic(report.directory / f"{name}.png", png_bytes(sheet))
-    write_gallery(report.directory / "gallery", results, samples, output_dir)
+        write_own(report.directory / f"{name}.png", png_bytes(sheet))
+    write_gallery(make_way(directory, "gallery/index.html", warn).parent, results, samples, output_dir, warn)
     return report

@@ -114,7 +114,7 @@ def import_edits(
         more = f" ({len(others)} more like this)" if others else ""
         raise DataError(f"No edit in {folder} can be used: {first[0]}: {first[1]}{more}")
     with Store(output_dir, warn) as store:
-        manifest = Manifest(output_dir)
+        manifest = Manifest(output_dir, warn)
         manifest.join(setup)
         manifest.begin_import(setup, profile, dataset, data_root, command)
         manifest.save(store)

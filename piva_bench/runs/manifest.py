@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -12,13 +11,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from piva_bench import __version__
 from piva_bench.errors import DataError, UserError
 from piva_bench.paths import absolute
+from piva_bench.runs.inside import Warn, ignore, read_inside
 from piva_bench.runs.record import Setup
+from piva_bench.runs.sealed import unsealed
+from piva_bench.runs.store import first_record
 
 if TYPE_CHECKING:
     from piva_bench.data.dataset import Dataset
+    from piva_bench.method import MethodCard
     from piva_bench.profiles import Profile
     from piva_bench.runs.request import Prepared
     from piva_bench.runs.store import Store
@@ -37,38 +42,68 @@ _PACKAGES = (
 )
 
 
+class _Content(BaseModel):
+    """What is relied on when a manifest is read; it may come from a stranger or be torn."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    schema_version: int = 1
+    setup: dict[str, Any] = Field(default_factory=dict)
+    profile: dict[str, Any] = Field(default_factory=dict)
+    dataset: dict[str, Any] = Field(default_factory=dict)
+    data_root: Any = None
+    runs: list[dict[str, Any]] = Field(default_factory=list)
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+    """The content of a directory's manifest; empty if there is none.
+
+    Raises:
+        DataError: it is torn, or something else lies in its place.
+    """
+    try:
+        content = unsealed(read_inside(root, FILE))
+        _Content.model_validate(content)
+        if "setup" in content:
+            Setup.model_validate(content["setup"])
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise DataError(f"{root / FILE}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise DataError(f"{root / FILE} is torn or no manifest") from error
+    return content
+
+
 class Manifest:
     """``manifest.json`` of an output directory: its setup, and one entry per run that computed something.
 
     Args:
         root: the output directory.
+        warn: told if the manifest is torn. It is then begun anew, with the set-up that the records state.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, warn: Warn = ignore) -> None:
         self.path = root / FILE
         self._content: dict[str, Any] = {}
-        if self.path.is_file():
-            try:
-                self._content = json.loads(self.path.read_bytes())
-                self.setup = Setup.model_validate(self._content["setup"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(
-                    f"{self.path} is torn or no manifest: remove it (records stay valid) and run again."
-                ) from error
+        self.setup: Setup | None = None
+        try:
+            self._content = read_manifest(root)
+        except DataError as error:
+            warn(f"{error}: the set-up is taken from the records")
+        if "setup" in self._content:
+            self.setup = Setup.model_validate(self._content["setup"])
+        elif record := first_record(root):
+            self.setup = Setup.model_validate(record.model_dump(include=set(Setup.model_fields)))
 
     def __bool__(self) -> bool:
-        return bool(self._content)
+        return self.setup is not None
 
     @property
     def data_root(self) -> Path | None:
         """Where the dataset was read from; None for the embedded copy."""
         root = self._content.get("data_root")
-        return Path(root) if root else None
-
-    @property
-    def profile(self) -> dict[str, Any]:
-        """The profile as it was."""
-        return self._content["profile"]
+        return Path(root) if root and isinstance(root, str) else None
 
     def join(self, setup: Setup) -> Setup:
         """The set-up that new records of this directory carry: its own, if it has one, else the given one.
@@ -78,7 +113,7 @@ class Manifest:
         Raises:
             UserError: they differ in what decides pixels. Unlike records are not mixed in one directory.
         """
-        if not self:
+        if self.setup is None:
             return setup
         here, there = setup.identity(), self.setup.identity()
         names = sorted({*here, *there})
@@ -112,6 +147,27 @@ class Manifest:
             "data_root": str(absolute(data_root)) if data_root else None,
         }
 
+    def take_in(self, other: Manifest) -> None:
+        """Adds another directory's runs; what describes the set-up stays, if there is a description.
+
+        Raises:
+            UserError: the other one is of another set-up.
+        """
+        if other.setup is not None:
+            self.setup = self.join(other.setup)
+        if not self._content:
+            self._content = {**other._content, "runs": []}
+            if self.setup is not None:
+                self._content["setup"] = self.setup.model_dump()
+        runs = self._content.setdefault("runs", [])
+        runs += [run for run in other._content.get("runs", []) if run not in runs]
+
+    def note_merge(self, command: list[str], taken: int) -> None:
+        """Notes that edits of other directories were taken in."""
+        self._content.setdefault("runs", []).append(
+            {"command": command, "started": _now(), "finished": _now(), "variants": [], "merged": taken}
+        )
+
     def begin(self, prepared: Prepared, command: list[str]) -> None:
         """Notes a run that starts."""
         request = prepared.request
@@ -122,6 +178,7 @@ class Manifest:
                 "method": variant.name,
                 "version": variant.version,
                 "params": variant.params_dict(),
+                "section": section_of(variant.cls.card),
             }
             for variant in prepared.variants
         ]
@@ -161,6 +218,11 @@ class Manifest:
     def save(self, store: Store) -> None:
         """Writes the manifest."""
         store.save_json(FILE, self._content)
+
+
+def section_of(card: MethodCard) -> str:
+    """Where tables put a method: "reference", "mask" or "method"."""
+    return "reference" if card.kind == "reference" else "mask" if card.uses_mask else "method"
 
 
 def environment() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -13,6 +14,8 @@ ENGINE = "1"
 
 NOT_KNOWN = "not known"
 """The device, model and precision of edits that were made elsewhere; such records have no costs."""
+KEY = "[0-9a-f]{32}"
+"""What a key looks like. Keys become names of files, so nothing else is one."""
 
 
 class Setup(BaseModel):
@@ -59,7 +62,7 @@ class Record(Setup):
     """
 
     schema_version: Literal[1] = 1
-    key: str
+    key: str = Field(pattern=f"^{KEY}$")
     status: Literal["ok", "failed"]
     reason: str | None = None
     sample_id: str
@@ -87,6 +90,8 @@ class Record(Setup):
             self.reason is None
         ):
             raise ValueError("an edit has either a picture or a reason why not")
+        if not all(re.fullmatch(rf"[a-z_]+/{self.key}\.[a-z0-9]+", name) for name in self.files):
+            raise ValueError("files beside an edit lie in a folder each and carry its key")
         return self
 
     def expected_key(self) -> str:

@@ -14,6 +14,7 @@ from piva_bench.profiles import Profile, get_profile, resolve_model
 from piva_bench.registry import DATASETS
 from piva_bench.runs.plan import Unit, make_units, select_samples
 from piva_bench.runs.record import ENGINE, Setup
+from piva_bench.runs.shard import Shard
 from piva_bench.runs.variants import Variant, resolve_variants
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class RunRequest(BaseModel):
     keep_fields: bool = False
     workers: Workers = "auto"
     snapshots: tuple[int, ...] = ()
+    shard: Shard | None = None
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,7 @@ def prepare(
         variants = resolve_variants(request.methods, request.params, profile, shows_scenes(dataset))
         variants = with_snapshots(variants, request.snapshots, profile, shows_scenes(dataset))
     samples = select_samples(dataset.samples, request.samples, request.limit)
+    samples = request.shard.of(samples) if request.shard else samples
     device = resolve_device(request.device)
     model_path = resolve_model(request.model or profile.model)
     notes = [*getattr(dataset, "notes", ())]
@@ -244,7 +247,7 @@ def prepare(
         device=device,
         setup=setup,
         units=make_units(setup, variants, samples, request.seeds),
-        output_dir=request.output_dir or Path("results/runs") / f"{profile.name}-{request.dataset}",
+        output_dir=output_dir_of(request),
         notes=tuple(notes),
     )
 
@@ -275,6 +278,12 @@ def with_snapshots(
             "--snapshots: none of these methods takes more steps than that, or can be seen on its way."
         )
     return found
+
+
+def output_dir_of(request: RunRequest) -> Path:
+    """Where a run's results go: as asked for, else a folder named after profile and dataset; of each share its own."""
+    whole = request.output_dir or Path("results/runs") / f"{request.profile}-{request.dataset}"
+    return whole.with_name(f"{whole.name}-{request.shard.name}") if request.shard else whole
 
 
 def resolve_device(device: str) -> str:

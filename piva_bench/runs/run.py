@@ -99,7 +99,7 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
     """
     start = time.monotonic()
     with Store(prepared.output_dir, watcher.warn) as store:
-        manifest = Manifest(prepared.output_dir)
+        manifest = Manifest(prepared.output_dir, watcher.warn)
         prepared = replace(prepared, setup=manifest.join(prepared.setup))
         work = find_work(prepared.units, store, prepared.request.overwrite)
         headline = headline_metrics(prepared.profile.protocol, prepared.samples_by_id())

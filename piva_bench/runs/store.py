@@ -14,27 +14,33 @@ Layout below the output directory::
 A batch is committed as one: all pictures are written, then the journal with all records, then the records,
 then the journal is removed. Whoever opens the store next finishes a journal that was left behind. So after a
 kill at any moment the edits still missing are whole batches, and computing them again gives the same numbers.
+
+The directory may come from a stranger, and may be damaged in any way: no link in it is followed (see
+`piva_bench.runs.inside`), names are checked before they become paths, and every file carries or has a hash.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
+from pydantic import TypeAdapter
 
 from piva_bench.errors import DataError, UserError
 from piva_bench.files import TEMPORARY_SUFFIX, png_bytes, write_atomic
-from piva_bench.runs.record import Record, ScoreFile
+from piva_bench.runs.inside import ASIDE, Warn, folder_inside, ignore, make_way, read_inside, remove_file
+from piva_bench.runs.record import KEY, Record, ScoreFile
+from piva_bench.runs.sealed import sealed, unsealed
 from piva_bench.runs.views import decode_views, depth_path
+from piva_bench.text import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +49,16 @@ if TYPE_CHECKING:
     from piva_bench.scene.cameras import Cameras
     from piva_bench.scene.views import PosedViews
 
-Warn = Callable[[str], None]
+__all__ = ["Edit", "Store", "Warn", "encode_png", "first_record", "refuse_second_writer", "sha256"]
+
+_FOLDERS = ("records", "images", "depth", "fields", "traces", "scores")
+_LEFT_OVER = re.compile(
+    rf"({KEY}\.(json|png|safetensors)|manifest\.json|journal\.json|\.writable)"
+    rf"(\.[0-9a-f]{{8}})?{re.escape(TEMPORARY_SUFFIX)}"
+)
+"""Names of half-written files of the store's own; a folder may hold others that are somebody's."""
+_PROTOCOL = re.compile(r"[A-Za-z0-9][\w.-]*")
+_TRACE = TypeAdapter(dict[str, list[float | None]])
 
 
 @dataclass(frozen=True)
@@ -65,17 +80,31 @@ class Edit:
     scores: ScoreFile | None = None
 
     def image(self) -> NDArray[np.uint8]:
-        """The picture, uint8 [H, W, 3]; of a scene its first view, on white."""
+        """The picture, uint8 [H, W, 3]; of a scene its first view, on white.
+
+        Raises:
+            DataError: the file holds something else; a stranger's record may state any file's hash.
+        """
         import numpy as np
         from PIL import Image
 
         assert self.png is not None, "a failed edit has no picture"
-        with Image.open(io.BytesIO(self.png)) as image:
-            if depth_path(self.record.key) not in self.record.files:
-                return np.asarray(image.convert("RGB"))
-            first = image.crop((0, 0, self.record.resolution, self.record.resolution))
-            white = Image.new("RGBA", first.size, "white")
-            return np.asarray(Image.alpha_composite(white, first).convert("RGB"))
+        side = self.record.resolution
+        try:
+            with Image.open(io.BytesIO(self.png), formats=["PNG"]) as image:
+                if depth_path(self.record.key) not in self.record.files:
+                    if image.size != (side, side):
+                        raise ValueError(f"{image.width} x {image.height} pixels, not {side} x {side}")
+                    return np.asarray(image.convert("RGB"))
+                if min(image.size) < side:
+                    raise ValueError("a sheet smaller than one view")
+                first = image.crop((0, 0, side, side)).convert("RGBA")
+                white = Image.new("RGBA", first.size, "white")
+                return np.asarray(Image.alpha_composite(white, first).convert("RGB"))
+        except Exception as error:  # Pillow raises whatever it meets in a foreign file
+            raise DataError(
+                f"images/{self.record.key}.png is no picture of an edit: {one_line(error)}"
+            ) from error
 
     def views(self, cameras: Cameras) -> PosedViews:
         """The views of an edited scene, with depth, of the cameras they were taken by.
@@ -102,6 +131,9 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+_JOURNAL = "journal.json"
+
+
 class Store:
     """The results below one output directory.
 
@@ -110,7 +142,7 @@ class Store:
         warn: told, in one line each, about files that are torn or do not belong here.
     """
 
-    def __init__(self, root: Path, warn: Warn = lambda line: None) -> None:
+    def __init__(self, root: Path, warn: Warn = ignore) -> None:
         self.root, self._warn = root, warn
         self._lock = FileLock(root / ".lock")
 
@@ -122,13 +154,9 @@ class Store:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.root / ".writable", b"")
+            write_atomic(make_way(self.root, ".writable", self._warn), b"")
             (self.root / ".writable").unlink()
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(
-                f"Another run is writing to {self.root}: wait for it or give --output-dir."
-            ) from None
+            _lock(self._lock, self.root, self._warn)
         except OSError as error:
             raise UserError(
                 f"Cannot write to {self.root}: {error.strerror or error}. "
@@ -149,19 +177,28 @@ class Store:
     def records(self) -> dict[str, Record]:
         """All whole records by key; torn and foreign files are warned of and left out."""
         records = {}
-        for path in sorted((self.root / "records").glob("*")):
-            if path.name.endswith(TEMPORARY_SUFFIX):
-                continue
+        for name in self._names("records"):
             try:
-                record = Record.model_validate_json(path.read_bytes())
-            except (ValidationError, OSError):
-                self._warn(f"{path} is torn or no record: ignored")
+                record = _record(read_inside(self.root, f"records/{name}"))
+            except OSError as error:
+                self._warn(f"{self.root / 'records' / name}: {error.strerror or error}: ignored")
                 continue
-            if path.stem != record.key or record.key != record.expected_key():
-                self._warn(f"{path} does not hold what its name says: ignored")
+            except ValueError:
+                self._warn(f"{self.root / 'records' / name} is torn or no record: ignored")
+                continue
+            if name != f"{record.key}.json" or not _is_its_own(record):
+                self._warn(f"{self.root / 'records' / name} does not hold what its name says: ignored")
                 continue
             records[record.key] = record
         return records
+
+    def record(self, key: str) -> Record | None:
+        """The record of an edit; None if there is none, or none that can be read."""
+        try:
+            record = _record(read_inside(self.root, f"records/{key}.json"))
+        except (OSError, ValueError):
+            return None
+        return record if record.key == key and _is_its_own(record) else None
 
     def is_whole(self, record: Record) -> bool:
         """Whether a record's picture is there as it was written; warns if not. True for failed edits."""
@@ -211,14 +248,50 @@ class Store:
 
     def load_scores(self, protocol: str, key: str) -> ScoreFile | None:
         """The stored scores of an edit; None if there are none, or none that can be read."""
-        path = self._score_path(protocol, key)
+        name = self._score_name(protocol, key)
         try:
-            return ScoreFile.model_validate_json(path.read_bytes())
+            scores = ScoreFile.model_validate(unsealed(read_inside(self.root, name)))
+            if scores.protocol != protocol:
+                raise ValueError("of another protocol")
         except FileNotFoundError:
             return None
-        except (ValidationError, OSError):
-            self._warn(f"{path} is torn: it counts as missing, and `piva-bench score` makes it again")
+        except OSError as error:
+            self._warn(
+                f"{self.root / name}: {error.strerror or error}: left out, `piva-bench score` makes it again"
+            )
             return None
+        except ValueError:
+            self._warn(f"{self.root / name} is torn: left out, `piva-bench score` makes it again")
+            return None
+        return scores
+
+    def protocols(self) -> list[str]:
+        """Names of the protocols that something is scored with."""
+        names = folder_inside(self.root, "scores")
+        return [
+            name for name in names if _PROTOCOL.fullmatch(name) and (self.root / "scores" / name).is_dir()
+        ]
+
+    def load_trace(self, key: str) -> dict[str, list[float | None]]:
+        """The trace of an edit; empty if there is none, or none that can be read, which is warned of."""
+        name = f"traces/{key}.json"
+        try:
+            return _TRACE.validate_python(unsealed(read_inside(self.root, name)))
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            self._warn(f"{self.root / name}: {error.strerror or error}: left out")
+        except ValueError:
+            self._warn(f"{self.root / name} is torn: left out")
+        return {}
+
+    def read_picture(self, record_key: str, image_sha: str | None) -> bytes:
+        """The stored picture's file.
+
+        Raises:
+            DataError: it is missing, torn or not the one that was stored.
+        """
+        return _checked(self.root, f"images/{record_key}.png", image_sha)
 
     # Writing ----------------------------------------------------------------------------------------------
 
@@ -230,16 +303,18 @@ class Store:
         """
         edits = list(edits)
         with self._storing():
+            protocols = self.protocols() if edits else []
             for edit in edits:
-                for path in (self.root / "scores").glob(f"*/{edit.record.key}.json"):
-                    path.unlink()
+                key = edit.record.key
+                for protocol in protocols:
+                    remove_file(make_way(self.root, self._score_name(protocol, key), self._warn), self._warn)
                 if edit.png is not None:
-                    write_atomic(self.image_path(edit.record.key), edit.png)
+                    self._write(f"images/{key}.png", edit.png)
                 for name, content in edit.files.items():
-                    write_atomic(self.root / name, content)
+                    self._write(name, content)
                 if edit.trace:
-                    write_atomic(self.root / "traces" / f"{edit.record.key}.json", _trace_json(edit.trace))
-            write_atomic(self._journal, _json([edit.record.model_dump() for edit in edits]))
+                    self._write(f"traces/{key}.json", _trace_json(edit.trace))
+            self._write(_JOURNAL, sealed({"records": [edit.record.model_dump() for edit in edits]}))
             self._write_records(edit.record for edit in edits)
             for edit in edits:
                 if edit.scores is not None:
@@ -252,49 +327,63 @@ class Store:
             UserError: the disk is full or the like.
         """
         with self._storing():
-            write_atomic(self._score_path(scores.protocol, key), _json(scores.model_dump()))
+            self._write(self._score_name(scores.protocol, key), sealed(scores.model_dump()))
 
-    def save_json(self, name: str, value: Any) -> None:
+    def save_json(self, name: str, value: dict[str, Any]) -> None:
         """Stores a file beside the records, such as the manifest.
 
         Raises:
             UserError: the disk is full or the like.
         """
         with self._storing():
-            write_atomic(self.root / name, _json(value))
+            self._write(name, sealed(value))
 
     # Inside -----------------------------------------------------------------------------------------------
 
-    @property
-    def _journal(self) -> Path:
-        return self.root / "journal.json"
+    def _names(self, folder: str) -> list[str]:
+        """Names in a folder of the store; half-written files and what was moved aside left out."""
+        if (self.root / folder).is_symlink():
+            self._warn(f"{self.root / folder} is a link, which is not followed: ignored")
+        names = folder_inside(self.root, folder)
+        return [name for name in names if not name.endswith(TEMPORARY_SUFFIX) and ASIDE not in name]
+
+    def _write(self, name: str, data: bytes) -> None:
+        write_atomic(make_way(self.root, name, self._warn), data)
 
     def _read_png(self, record: Record) -> bytes:
-        return _checked(self.image_path(record.key), record.image_sha)
+        return self.read_picture(record.key, record.image_sha)
 
     def _read_file(self, record: Record, name: str) -> bytes:
-        return _checked(self.root / name, record.files[name])
+        return _checked(self.root, name, record.files[name])
 
-    def _score_path(self, protocol: str, key: str) -> Path:
-        return self.root / "scores" / protocol / f"{key}.json"
+    def _score_name(self, protocol: str, key: str) -> str:
+        folder = protocol
+        if protocol.rpartition(":")[0].endswith(".py"):
+            folder = "file-" + re.sub(r"[^\w.-]+", "_", protocol)
+        if not _PROTOCOL.fullmatch(folder):
+            raise DataError(f"'{protocol}' is no name of a protocol: give one with --protocol")
+        return f"scores/{folder}/{key}.json"
 
     def _write_records(self, records: Iterable[Record]) -> None:
         for record in records:
-            write_atomic(self.root / "records" / f"{record.key}.json", _json(record.model_dump()))
-        self._journal.unlink()
+            self._write(f"records/{record.key}.json", sealed(record.model_dump()))
+        remove_file(self.root / _JOURNAL, self._warn)
 
     def _recover(self) -> None:
         with self._storing():
-            for path in self.root.rglob(f"*{TEMPORARY_SUFFIX}"):
-                path.unlink()
-            if self._journal.exists():
+            scores = [f"scores/{name}" for name in self.protocols()]
+            for folder in ("", *_FOLDERS, *scores):
+                for name in folder_inside(self.root, folder):
+                    if _LEFT_OVER.fullmatch(name):
+                        remove_file(self.root / folder / name, self._warn)
+            try:
                 # All pictures were in place before the journal was, so its records may be written.
-                try:
-                    records = [Record.model_validate(row) for row in json.loads(self._journal.read_bytes())]
-                except ValueError:
-                    self._warn(f"{self._journal} is torn: its batch will be computed again")
-                    records = []
-                self._write_records(records)
+                self._write_records(_journalled(read_inside(self.root, _JOURNAL)))
+            except FileNotFoundError:
+                pass
+            except (ValueError, OSError):
+                self._warn(f"{self.root / _JOURNAL} is torn: its batch will be computed again")
+                remove_file(self.root / _JOURNAL, self._warn)
 
     @contextmanager
     def _storing(self) -> Iterator[None]:
@@ -308,14 +397,77 @@ class Store:
             ) from error
 
 
-def _checked(path: Path, sha: str | None) -> bytes:
+def first_record(root: Path) -> Record | None:
+    """Any whole record of a directory, for what all of them share; None if there is none."""
+    for name in folder_inside(root, "records"):
+        try:
+            record = _record(read_inside(root, f"records/{name}"))
+        except (OSError, ValueError):
+            continue
+        if _is_its_own(record):
+            return record
+    return None
+
+
+def refuse_second_writer(root: Path) -> None:
+    """Raises at once, before anything is loaded, if a run is writing to the directory.
+
+    Raises:
+        UserError: one is.
+    """
+    path = root / ".lock"
+    if not path.is_file() or path.is_symlink():
+        return
+    lock = FileLock(path)
+    try:
+        _lock(lock, root)
+    except OSError:  # no permission: opening the store says so
+        return
+    lock.release()
+
+
+def _lock(lock: FileLock, root: Path, warn: Warn = ignore) -> None:
+    """Takes the lock of a directory; a link in its place would have its target emptied."""
+    path = make_way(root, ".lock", warn)
+    if path.is_symlink():
+        path.unlink()
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"Another run is writing to {root}: wait for it or give --output-dir.") from None
+
+
+def _record(data: bytes) -> Record:
+    """The record in a file; ``ValueError`` if it is torn or none."""
+    return Record.model_validate(unsealed(data))
+
+
+def _is_its_own(record: Record) -> bool:
+    """Whether the key is the one the content calls for."""
+    try:
+        return record.key == record.expected_key()
+    except (ValueError, RecursionError):  # parameters that are not finite, or nested without end
+        return False
+
+
+def _journalled(data: bytes) -> list[Record]:
+    rows = unsealed(data).get("records")
+    if not isinstance(rows, list):
+        raise ValueError("no list of records")
+    records = [Record.model_validate(row) for row in rows]
+    if not all(map(_is_its_own, records)):
+        raise ValueError("records under the wrong keys")
+    return records
+
+
+def _checked(root: Path, name: str, sha: str | None) -> bytes:
     """A file with the SHA-256 it was stored with; ``DataError`` otherwise."""
     try:
-        data = path.read_bytes()
+        data = read_inside(root, name)
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
+        raise DataError(f"{root / name} cannot be read ({error.strerror or error})") from error
     if sha256(data) != sha:
-        raise DataError(f"{path} is torn or was changed")
+        raise DataError(f"{root / name} is torn or was changed")
     return data
 
 
@@ -325,10 +477,4 @@ def _trace_json(trace: dict[str, list[float]]) -> bytes:
         name: [float(f"{value:.6g}") if math.isfinite(value) else None for value in values]
         for name, values in trace.items()
     }
-    return (json.dumps(rounded, separators=(",", ":"), allow_nan=False) + "\n").encode()
-
-
-def _json(value: Any) -> bytes:
-    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
-    # A path that is not text in this system's encoding holds halves of characters; JSON spells them out.
-    return (text + "\n").encode(errors="backslashreplace")
+    return sealed(rounded, indent=None)

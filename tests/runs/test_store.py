@@ -59,7 +59,9 @@ def test_what_is_committed_is_read_back(store, warnings):
     assert all(store.is_whole(edit.record) for edit in edits)
     assert store.load_image(edits[0].record).shape == (8, 8, 3)
     trace = json.loads((store.root / "traces" / f"{edits[0].record.key}.json").read_text())
+    assert trace.pop("content_hash")
     assert trace == {"loss": [0.123457, None]}
+    assert store.load_trace(edits[0].record.key) == trace
     assert not warnings
     assert not (store.root / "journal.json").exists()
 
@@ -79,9 +81,14 @@ def test_a_record_whose_content_was_changed_is_not_believed(store, warnings):
     edit = make_edit("a")
     store.commit([edit])
     path = store.root / "records" / f"{edit.record.key}.json"
-    path.write_text(path.read_text().replace('"a": 0.1', '"a": 0.2'))
+    changed = json.loads(path.read_text().replace('"a": 0.1', '"a": 0.2'))
+    path.write_text(json.dumps(changed))
     assert store.records() == {}
-    assert "does not hold what its name says" in warnings[0]
+    assert "is torn" in warnings[0]
+    del changed["content_hash"]
+    path.write_text(json.dumps(changed))
+    assert store.records() == {}
+    assert "does not hold what its name says" in warnings[1]
 
 
 @pytest.mark.parametrize("damage", [lambda p: p.write_bytes(p.read_bytes()[:50]), lambda p: p.unlink()])
@@ -139,7 +146,7 @@ def test_a_batch_cut_short_while_committing_is_completed_or_absent(tmp_path, mon
             finished = False
         monkeypatch.setattr(store_module, "write_atomic", original)
         (root / "images").mkdir(exist_ok=True)
-        (root / "images" / "half.png.part").write_bytes(b"half")
+        (root / "images" / f"{edits[0].record.key}.png.part").write_bytes(b"half")
         with Store(root) as reopened:
             kept = reopened.records()
             assert len(kept) in (0, 3)

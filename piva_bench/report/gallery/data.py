@@ -14,6 +14,8 @@ import pandas as pd
 from piva_bench.data.sample import Sample
 from piva_bench.report.contact_sheet import changed_words
 from piva_bench.report.results import SECTIONS, head, metrics_of
+from piva_bench.runs.inside import folder_inside
+from piva_bench.text import one_line
 
 DIGITS = 5
 """Significant digits of a score: more than a reader can use, half the file."""
@@ -76,8 +78,11 @@ def find_films(output_dir: Path, keys: Iterable[str]) -> dict[str, Path]:
     They are ``turntables/<key>.gif``, ``.webp`` or ``.mp4``; a name may also end in a dash and the key's first eight
     digits, as `piva_bench.report.turntables` writes them.
     """
-    paths = sorted((output_dir / "turntables").glob("*"))
-    films = {path.stem.rpartition("-")[2]: path for path in paths if path.suffix in (".gif", ".webp", ".mp4")}
+    paths = [output_dir / "turntables" / name for name in folder_inside(output_dir, "turntables")]
+    regular = [path for path in paths if path.is_file() and not path.is_symlink()]
+    films = {
+        path.stem.rpartition("-")[2]: path for path in regular if path.suffix in (".gif", ".webp", ".mp4")
+    }
     return {key: films[name] for key in keys for name in (key, key[:8]) if name in films}
 
 
@@ -87,12 +92,12 @@ def _sample(
     known = {"id": sample_id, "type": edit_type, **pictures}
     if sample is None:
         return {**known, "source_prompt": [], "target_prompt": [], "instruction": "", "tags": {}}
-    before, after = sample.source_prompt, sample.target_prompt
+    before, after = one_line(sample.source_prompt), one_line(sample.target_prompt)
     return {
         **known,
         "source_prompt": changed_words(after, before),
         "target_prompt": changed_words(before, after),
-        "instruction": sample.instruction,
+        "instruction": one_line(sample.instruction),
         "tags": dict(sample.tags),
     }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,8 +14,10 @@ from PIL import Image
 from piva_bench.data.sample import Sample
 from piva_bench.data.scene_sample import SceneSample
 from piva_bench.errors import DataError
-from piva_bench.files import png_bytes, write_atomic
+from piva_bench.files import png_bytes
 from piva_bench.report.look import edit_look, reference_look, source_look
+from piva_bench.runs.inside import Warn, folder_inside, ignore, is_folder, remove_file, write_own
+from piva_bench.runs.store import Store
 
 SMALL = 160
 """Pictures up to this side are shown as they are; larger ones get a thumbnail of this side."""
@@ -46,58 +47,66 @@ def write_sample_pictures(
 
 
 def write_edits(
-    folder: Path, images: Path, edits: Iterable[tuple[str, Sample | None]], resolution: int
+    folder: Path,
+    store: Store,
+    edits: Iterable[tuple[str, str | None, Sample | None]],
+    resolution: int,
+    warn: Warn = ignore,
 ) -> None:
     """The edits' pictures below ``folder``: ``edits/<key>.png``, and ``thumbs/<key>.jpg`` if they are large.
 
     An edit is linked to the run's file where the file system allows it, and copied otherwise; of a scene's four
-    sides are shown.
-    """
-    (folder / "edits").mkdir(parents=True, exist_ok=True)
+    sides are shown. A picture that is not the one that was stored is left out.
 
-    def write(edit: tuple[str, Sample | None]) -> None:
-        key, sample = edit
-        if isinstance(sample, SceneSample):
-            try:
-                picture = edit_look(sample, images / f"{key}.png")
-            except (OSError, SyntaxError, ValueError, DataError):
+    Args:
+        folder: of the gallery.
+        store: of the run.
+        edits: key, the picture's SHA-256, and the sample, if it is at hand.
+        resolution: of the pictures.
+        warn: told about pictures that are torn.
+    """
+
+    def write(edit: tuple[str, str | None, Sample | None]) -> None:
+        key, sha, sample = edit
+        origin, target, thumbnail = store.image_path(key), folder / "edits" / f"{key}.png", None
+        try:
+            data = store.read_picture(key, sha)
+            if isinstance(sample, SceneSample):
+                write_own(target, png_bytes(edit_look(sample, origin)))
                 return
-            write_atomic(folder / "edits" / f"{key}.png", png_bytes(picture))
+            if resolution > SMALL:
+                thumbnail = _thumbnail(edit_look(sample, origin))
+        except DataError as error:
+            remove_file(target)
+            remove_file(folder / "thumbs" / f"{key}.jpg")
+            if os.path.lexists(origin):
+                warn(f"{error}: left out")
             return
-        place(images / f"{key}.png", folder / "edits" / f"{key}.png")
-        if resolution > SMALL:
-            try:
-                with Image.open(images / f"{key}.png") as picture:
-                    write_atomic(folder / "thumbs" / f"{key}.jpg", _thumbnail(picture))
-            except (OSError, SyntaxError, ValueError):
-                (folder / "thumbs" / f"{key}.jpg").unlink(missing_ok=True)
+        place(origin, target, data)
+        if thumbnail:
+            write_own(folder / "thumbs" / f"{key}.jpg", thumbnail)
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(write, edits))
 
 
-def place(origin: Path, target: Path) -> None:
-    """Makes ``target`` the same file as ``origin``, or a copy of it; no file where there is no origin."""
-    try:
-        if target.samefile(origin):
-            return
-    except OSError:
-        pass
-    target.unlink(missing_ok=True)
-    try:
-        os.link(origin, target)
-    except FileNotFoundError:
+def place(origin: Path, target: Path, data: bytes) -> None:
+    """Makes ``target`` the same file as ``origin``, a regular one, or a file of its content."""
+    if not target.is_symlink() and target.is_file() and target.samefile(origin):
         return
+    remove_file(target)
+    try:
+        os.link(origin, target, follow_symlinks=False)
     except OSError:
-        shutil.copyfile(origin, target)
+        write_own(target, data)
 
 
 def remove_others(folder: Path, keep: Iterable[str]) -> None:
-    """Removes the files of ``folder`` that an earlier gallery had and this one has not."""
+    """Removes the files of ``folder`` that an earlier gallery had and this one has not. Folders in it are not ours."""
     kept = set(keep)
-    for path in folder.glob("*"):
-        if path.name not in kept:
-            path.unlink()
+    for name in folder_inside(folder.parent, folder.name):
+        if name not in kept and not is_folder(folder / name):
+            (folder / name).unlink()
 
 
 def _write_one(folder: Path, number: int, sample: Sample, resolution: int) -> dict[str, str]:
@@ -112,10 +121,10 @@ def _write_one(folder: Path, number: int, sample: Sample, resolution: int) -> di
         if picture.size != (resolution, resolution) and not isinstance(sample, SceneSample):
             picture = picture.resize((resolution, resolution), Image.Resampling.LANCZOS)
         written[name] = f"samples/{number:05d}_{name}.png"
-        write_atomic(folder / written[name], png_bytes(picture))
+        write_own(folder / written[name], png_bytes(picture))
         if resolution > SMALL:
             written[f"{name}_small"] = f"samples/{number:05d}_{name}.jpg"
-            write_atomic(folder / written[f"{name}_small"], _thumbnail(picture))
+            write_own(folder / written[f"{name}_small"], _thumbnail(picture))
     try:
         mask = sample.load_mask()
     except DataError:
@@ -123,7 +132,7 @@ def _write_one(folder: Path, number: int, sample: Sample, resolution: int) -> di
     if mask is not None:
         written["mask"] = f"samples/{number:05d}_mask.png"
         layer = Image.fromarray(np.asarray(mask[..., None] * np.array(MASK_COLOUR), np.uint8))
-        write_atomic(folder / written["mask"], png_bytes(layer))
+        write_own(folder / written["mask"], png_bytes(layer))
     return written
 
 

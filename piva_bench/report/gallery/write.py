@@ -9,7 +9,6 @@ import jinja2
 import pandas as pd
 
 from piva_bench.data.sample import Sample
-from piva_bench.files import write_atomic
 from piva_bench.report.gallery.data import find_films, gallery_data, to_script
 from piva_bench.report.gallery.pictures import (
     SMALL,
@@ -18,14 +17,21 @@ from piva_bench.report.gallery.pictures import (
     write_edits,
     write_sample_pictures,
 )
+from piva_bench.runs.inside import Warn, ignore, make_way, write_own
+from piva_bench.runs.store import Store
 
 ASSETS = Path(__file__).parent / "assets"
+FOLDERS = ("edits", "thumbs", "films", "samples")
 SCRIPTS = ("model.js", "grid.js", "slider.js", "sample.js", "main.js")
 """Plain scripts, in this order: a page that is opened from disk may load no modules."""
 
 
 def write_gallery(
-    folder: Path, results: pd.DataFrame, samples: Mapping[str, Sample], output_dir: Path
+    folder: Path,
+    results: pd.DataFrame,
+    samples: Mapping[str, Sample],
+    output_dir: Path,
+    warn: Warn = ignore,
 ) -> Path:
     """Write the gallery of a run; returns the page to open.
 
@@ -34,6 +40,7 @@ def write_gallery(
         results: from `load_results`.
         samples: the dataset's samples by id.
         output_dir: the run's directory, for its pictures.
+        warn: told about pictures that are torn and left out.
 
     Raises:
         DataError: the frame mixes set-ups.
@@ -41,15 +48,18 @@ def write_gallery(
     """
     resolution = int(results["resolution"].iloc[0])
     ids = sorted(results["sample_id"].unique())
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FOLDERS:
+        make_way(folder, f"{name}/any", warn)
     pictures = write_sample_pictures(folder, samples, ids, resolution)
     done = results[results["status"] == "ok"]
     keys = list(done["key"])
-    edits = [(key, samples.get(sample)) for key, sample in zip(keys, done["sample_id"], strict=True)]
-    write_edits(folder, output_dir / "images", edits, resolution)
+    columns = zip(keys, done["image_sha"], done["sample_id"], strict=True)
+    edits = [(key, sha, samples.get(sample)) for key, sha, sample in columns]
+    write_edits(folder, Store(output_dir), edits, resolution, warn)
     films = find_films(output_dir, results["key"])
     for path in films.values():
-        (folder / "films").mkdir(exist_ok=True)
-        place(path, folder / "films" / path.name)
+        place(path, folder / "films" / path.name, path.read_bytes())
     remove_others(folder / "edits", (f"{key}.png" for key in keys))
     remove_others(folder / "thumbs", (f"{key}.jpg" for key in keys if resolution > SMALL))
     remove_others(folder / "films", (path.name for path in films.values()))
@@ -62,11 +72,11 @@ def write_gallery(
         {key: f"films/{path.name}" for key, path in films.items()},
         thumbnails=resolution > SMALL,
     )
-    write_atomic(folder / "data.js", to_script(data).encode())
+    write_own(folder / "data.js", to_script(data).encode())
     for name in ("gallery.css", *SCRIPTS):
-        write_atomic(folder / name, (ASSETS / name).read_bytes())
+        write_own(folder / name, (ASSETS / name).read_bytes())
     template = (ASSETS / "index.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(template).render(title=data["title"], scripts=SCRIPTS)
-    write_atomic(folder / "index.html", page.encode())
+    write_own(folder / "index.html", page.encode())
     return folder / "index.html"

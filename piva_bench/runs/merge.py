@@ -1,0 +1,117 @@
+"""Joining runs that were made in several places into one: shares of a run, or what was added elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from piva_bench.errors import DataError, UserError
+from piva_bench.runs.inside import Warn
+from piva_bench.runs.manifest import Manifest
+from piva_bench.runs.record import Record
+from piva_bench.runs.store import Edit, Store
+
+TOGETHER = 64
+"""Edits that are committed at once."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What came of a merge.
+
+    Attributes:
+        edits: in the target now.
+        taken: of them taken in from the sources.
+        damaged: that no source has whole; they are missing.
+    """
+
+    edits: int
+    taken: int
+    damaged: int
+
+
+def merge(sources: Sequence[Path], target: Path, command: list[str], warn: Warn) -> Merged:
+    """Takes the edits of runs into one, with their traces and scores; the sources stay as they are.
+
+    Of edits of one key the finished one is taken before the failed one, then the newer one. Everything is checked
+    against its hash. What the target holds already is not copied again, so an interrupted merge is simply repeated.
+
+    Args:
+        sources: output directories.
+        target: output directory; may hold edits already.
+        command: kept in the manifest.
+        warn: told about what is torn.
+
+    Raises:
+        UserError: the runs differ in what decides pixels, or the target cannot be written to.
+        DataError: a source holds no run.
+    """
+    stores = [Store(path, warn) for path in sources if path.resolve() != target.resolve()]
+    found = [(store, store.records()) for store in stores]
+    for store, records in found:
+        if not records:
+            raise DataError(f"{store.root} holds no results: give output directories of runs.")
+    with Store(target, warn) as into:
+        manifest = Manifest(target, warn)
+        for store in stores:
+            manifest.take_in(Manifest(store.root, warn))
+        _refuse_mixtures(found, manifest)
+        manifest.save(into)
+        here = {key: record for key, record in into.records().items() if into.is_whole(record)}
+        taken, damaged = set[str](), set[str]()
+        for store, records in found:
+            better = [record for record in records.values() if _rank(record) > _rank(here.get(record.key))]
+            for start in range(0, len(better), TOGETHER):
+                chunk = _load(store, better[start : start + TOGETHER], warn)
+                into.commit(chunk)
+                here |= {edit.record.key: edit.record for edit in chunk}
+                taken |= {edit.record.key for edit in chunk}
+            damaged |= {record.key for record in better} - here.keys()
+            for key, record in records.items():
+                # Of what is here already, too: an earlier merge may have stopped before its scores.
+                if here.get(key) == record:
+                    _copy_scores(store, into, key)
+        manifest.note_merge(command, len(taken))
+        manifest.save(into)
+    return Merged(len(here), len(taken), len(damaged - here.keys()))
+
+
+def _refuse_mixtures(found: Sequence[tuple[Store, dict[str, Record]]], manifest: Manifest) -> None:
+    for store, records in found:
+        for record in records.values():
+            try:
+                manifest.join(record)
+            except UserError as error:
+                raise UserError(f"{store.root} does not belong to the others: {error}") from error
+
+
+def _rank(record: Record | None) -> tuple[bool, bool, str]:
+    if record is None:
+        return False, False, ""
+    return True, record.status == "ok", record.created
+
+
+def _load(store: Store, records: Sequence[Record], warn: Warn) -> list[Edit]:
+    """The edits with their traces; those that are damaged are warned of and left out."""
+    edits = []
+    for record in records:
+        try:
+            edit = store.load(record)
+        except DataError as error:
+            warn(f"{error}: not taken from {store.root}")
+            continue
+        trace = {
+            name: [math.nan if value is None else value for value in values]
+            for name, values in store.load_trace(record.key).items()
+        }
+        edits.append(replace(edit, trace=trace))
+    return edits
+
+
+def _copy_scores(store: Store, into: Store, key: str) -> None:
+    for protocol in store.protocols():
+        scores = store.load_scores(protocol, key)
+        if scores is not None and into.load_scores(protocol, key) is None:
+            into.save_scores(key, scores)
