@@ -86,8 +86,8 @@ def paper(cli, bench, evaluators, monkeypatch):
     return run
 
 
-def table(directory):
-    with (directory / "report" / "methods.csv").open() as file:
+def table(directory, folder="report"):
+    with (directory / folder / "methods.csv").open() as file:
         return {row["method"]: row for row in csv.DictReader(file)}
 
 
@@ -131,7 +131,9 @@ def test_zip_and_hub_parquet_go_to_both_tables(paper, small_archive, tmp_path, m
         code, out, err = paper("score", dataset, "--protocol", "clean")
         assert code == 0, err
         assert "12 edits scored with clean" in err
-        row = table(tmp_path / dataset)["piva"]
+        # Beside the first protocol's.
+        assert table(tmp_path / dataset)["piva"]["protocol"] == "pnp-v1"
+        row = table(tmp_path / dataset, "report/clean")["piva"]
         assert row["protocol"] == "clean"
         assert float(row["lpips_vgg_outside"]) > 0
         assert float(row["clip_directional_vit_l14"]) == pytest.approx(0, abs=1)

@@ -111,9 +111,12 @@ def test_a_dataset_and_a_protocol_can_be_files(cli, tmp_path, bench):
     )
     code, _, err = cli("run", "-m", "identity", "-d", f"{tmp_path / 'own.py'}:open_own", "-n", 2, "-o", "o")
     assert code == 0, err
-    code, _, err = cli("score", "o", "--protocol", f"{tmp_path / 'bright.py'}:PixelsV1")
+    assert cli("run", "-m", "identity", "-n", 2, "-o", "p")[0] == 0
+    code, _, err = cli("score", "p", "--protocol", f"{tmp_path / 'bright.py'}:PixelsV1")
     assert code == 0, err
     assert "2 edits scored" in err
+    # The second protocol's report lies beside the first's.
+    assert len(list((tmp_path / "p" / "report").rglob("methods.csv"))) == 2
 
 
 def test_one_methods_parameter_is_set_by_its_name(cli, tmp_path):
