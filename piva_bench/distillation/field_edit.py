@@ -56,6 +56,8 @@ class FieldEdit:
     @torch.no_grad()
     def _make_room(self, voxels: int) -> None:
         opened = grow(self.field.open, voxels) & ~self.field.open
+        if not opened.any():
+            return
         self.field.raw[0, 0][opened] = AIR
         # Rounded up, so that the air itself is nothing.
         self.field.floor = float(F.softplus(torch.tensor(AIR))) * (1 + 1e-5)
