@@ -117,7 +117,7 @@ def check_prompts(source: str, target: str, model: Path) -> list[str]:
     Raises:
         UserError: one is empty or no text, or they are the same, as written or as far as they are read.
     """
-    from piva_bench.runs.prompts import PromptReader, cut_line, same_fault
+    from piva_bench.runs.prompts import PromptReader, cut_line, same_fault, unknown_line
 
     prompts = {"source": source, "target": target}
     for name, prompt in prompts.items():
@@ -131,7 +131,11 @@ def check_prompts(source: str, target: str, model: Path) -> list[str]:
         return []
     if fault := same_fault(source, target, reader):
         raise UserError(f"The {fault}.")
-    lines = (cut_line(f"the {name} prompt", prompt, reader) for name, prompt in prompts.items())
+    lines = [
+        say(f"the {name} prompt", prompt, reader)
+        for name, prompt in prompts.items()
+        for say in (cut_line, unknown_line)
+    ]
     return [line for line in lines if line]
 
 

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from piva_bench.distillation.scenes import View
@@ -20,7 +21,8 @@ from piva_bench.scene.regularisers import (
 )
 
 AIR = -5.0
-"""Raw density at which opened nodes begin (0.7 % a voxel): clear, but a gradient can be felt there."""
+"""Raw density at which opened nodes begin. A gradient is felt there, and none of it is seen: the edit's floor is its
+thickness (0.7 % a voxel), which over the tens of voxels that a ray crosses would be a grey block round the object."""
 SOLID = 0.5
 """Alpha from which a pixel has a depth."""
 
@@ -54,7 +56,11 @@ class FieldEdit:
     @torch.no_grad()
     def _make_room(self, voxels: int) -> None:
         opened = grow(self.field.open, voxels) & ~self.field.open
+        if not opened.any():
+            return
         self.field.raw[0, 0][opened] = AIR
+        # Rounded up, so that the air itself is nothing.
+        self.field.floor = float(F.softplus(torch.tensor(AIR))) * (1 + 1e-5)
         self.field.open |= opened
 
     def prompts(self, view: int) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,11 @@ class PromptReader:
             else ""
         )
 
+    def spelled(self, prompt: str) -> list[str]:
+        """Words of a prompt that the vocabulary lacks: the tokenizer splits them into letters."""
+        words = dict.fromkeys(re.findall(r"[A-Za-z]{3,}", prompt))
+        return [word for word in words if len(self.tokenizer.tokenize(word)) > max(2, len(word) / 2)]
+
     def alike(self, source: str, target: str) -> bool:
         """Whether two prompts differ only in what is cut off."""
         one, other = self.tokens(source), self.tokens(target)
@@ -93,6 +99,14 @@ def cut_line(what: str, prompt: str, reader: PromptReader) -> str | None:
         f"{what} is longer than the {reader.length} tokens the model reads: {short(cut)} is cut off"
         if cut
         else None
+    )
+
+
+def unknown_line(what: str, prompt: str, reader: PromptReader) -> str | None:
+    """Which words of a prompt the model does not know, in one line; None if it knows all."""
+    words = reader.spelled(prompt)
+    return (
+        f"{what}: the model does not know {', '.join(map(short, words))} and reads letters" if words else None
     )
 
 

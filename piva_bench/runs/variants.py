@@ -15,7 +15,7 @@ from piva_bench.key import content_key
 from piva_bench.params import faults, profile_defaults
 from piva_bench.profiles import resolve_model
 from piva_bench.registry import METHODS
-from piva_bench.scene.params import LATENT_PARAMETERS, FieldEditParams, FieldParams
+from piva_bench.scene.params import FIELD, LATENT_PARAMETERS, FieldEditParams, FieldParams
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
@@ -86,7 +86,8 @@ class Variant:
         if self.scene is None:
             return self.params.model_dump(mode="json") | dict(self.models)
         own = self.params.model_dump(mode="json", exclude=set(LATENT_PARAMETERS))
-        return own | self.scene.model_dump(mode="json") | dict(self.models)
+        version = {"field": FIELD} if isinstance(self.scene, FieldEditParams) else {}
+        return own | self.scene.model_dump(mode="json") | version | dict(self.models)
 
     def attach_models(self, denoiser: Denoiser, profile: Profile) -> None:
         """Puts the models that the method needs beside the main one, unless they are there.

@@ -86,11 +86,13 @@ class RadianceField(nn.Module):
     Args:
         grid: box and resolution.
         step: distance between samples on a ray, in voxels.
+        floor: optical thickness of a voxel that is not seen: only what exceeds it is there. A gradient is felt below
+            it all the same, so that something can grow out of clear air.
     """
 
-    def __init__(self, grid: Grid, step: float = 0.75) -> None:
+    def __init__(self, grid: Grid, step: float = 0.75, floor: float = 0.0) -> None:
         super().__init__()
-        self.grid, self.step = grid, step
+        self.grid, self.step, self.floor = grid, step, floor
         raw = torch.zeros(1, 4, *grid.shape)
         raw[:, 0] = FOG
         self.raw = nn.Parameter(raw)
@@ -113,7 +115,15 @@ class RadianceField(nn.Module):
     @property
     def density(self) -> Tensor:
         """[Z, Y, X] optical thickness of a voxel, 0 at closed nodes."""
-        return torch.where(self.open, F.softplus(self.raw[0, 0]), 0)
+        return torch.where(self.open, self._thickness(self.raw[0, 0]), 0)
+
+    def _thickness(self, raw: Tensor) -> Tensor:
+        """Optical thickness of a voxel from raw density."""
+        full = F.softplus(raw)
+        if not self.floor:
+            return full
+        # Forward what exceeds the floor, backward as if there were none.
+        return full + ((full - self.floor).clamp(min=0) - full).detach()
 
     @property
     def colour(self) -> Tensor:
@@ -186,7 +196,7 @@ class RadianceField(nn.Module):
         last = torch.tensor(self.grid.shape[::-1], device=self.low.device) - 1
         place = self._lattice(rays, ray, depth) / last * 2 - 1
         values = F.grid_sample(self.raw, place.view(1, -1, 1, 1, 3), align_corners=True)[0, :, :, 0, 0]
-        thickness = F.softplus(values[0]) * self.step
+        thickness = self._thickness(values[0]) * self.step
         on_rays = thickness.new_zeros(total * count).index_put((ray * count + number,), thickness)
         before = on_rays.view(total, count).cumsum(dim=1)[ray, number] - thickness
         weight = torch.exp(-before) * -torch.expm1(-thickness)
@@ -224,7 +234,7 @@ class RadianceField(nn.Module):
         return PosedViews(images, cameras, torch.where(alpha >= solid, depth, 0)[:, 0].float().numpy())
 
     def save(self, path: Path) -> None:
-        """Writes the field as safetensors: raw values in fp16, open nodes, box and step."""
+        """Writes the field as safetensors: raw values in fp16, open nodes, box, step and, of edits, the floor."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(self.to_bytes())
 
@@ -234,7 +244,9 @@ class RadianceField(nn.Module):
             "raw": self.raw.detach().half().cpu().contiguous(),
             "open": self.open.cpu(),
             "box": torch.tensor(self.grid.box, dtype=torch.float64),
-            "sampling": torch.tensor([self.grid.resolution, self.step], dtype=torch.float64),
+            "sampling": torch.tensor(
+                [self.grid.resolution, self.step, *([self.floor] if self.floor else [])], dtype=torch.float64
+            ),
         }
         return save(tensors, metadata={"format": FORMAT})
 
@@ -251,8 +263,8 @@ class RadianceField(nn.Module):
                     raise DataError(f"{path} is not a radiance field of this program (format {FORMAT!r})")
                 tensors = {name: file.get_tensor(name) for name in ("raw", "open", "box", "sampling")}
             low, high = tensors["box"].tolist()
-            resolution, step = tensors["sampling"].tolist()
-            field = cls(Grid((tuple(low), tuple(high)), int(resolution)), step)
+            resolution, *sampling = tensors["sampling"].tolist()
+            field = cls(Grid((tuple(low), tuple(high)), int(resolution)), *sampling)
             with torch.no_grad():
                 field.raw.copy_(tensors["raw"])
             field.open.copy_(tensors["open"])

@@ -6,6 +6,10 @@ from typing import ClassVar
 
 from piva_bench.params import MethodParams, parameter
 
+FIELD = "2"
+"""Raise it when a change to how fields are edited changes their pictures; part of every such edit's key. Records
+without it are of the first version, where the room to grow was visible as thin fog."""
+
 LATENT_PARAMETERS = ("learning_rate", "loss_scale", "optimizer")
 """Of a rule's recipe, what moves a picture's latents and no field; a scene's records leave it out."""
 

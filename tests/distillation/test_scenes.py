@@ -17,6 +17,7 @@ from methods.vae_roundtrip import VaeRoundtrip
 from piva_bench.distillation.field_edit import FieldEdit
 from piva_bench.distillation.scenes import SceneViews, choose_views
 from piva_bench.errors import UserError
+from piva_bench.scene.field import RadianceField
 from piva_bench.scene.regularisers import density_variation
 from piva_bench.session.noise import noise, timestep
 from tests.distillation.scene_tasks import make_scene_tasks
@@ -253,3 +254,29 @@ def test_noise_in_the_air_becomes_no_fog():
         return edit.field.density[room].mean().item()
 
     assert fog() < 0.8 * fog(field_epsilon=1e-8, outside=0)
+
+
+@pytest.mark.parametrize("background", [(0, 0, 0), (1, 1, 1), (0.5, 0.2, 0.8)])
+def test_room_to_grow_is_invisible_until_something_grows_there(background):
+    (task,) = make_scene_tasks(1, field_room=8)
+    edit = FieldEdit(task, "cpu")
+    assert (edit.field.open & ~edit.source.open).sum() > 300
+    shown = edit.field.render(task.cameras)
+    before = task.field.render(task.cameras)
+    error = (shown.over(background) - before.over(background)).square().mean()
+    assert -10 * error.log10() >= 45
+    room = edit.field.open & ~edit.source.open
+    assert (edit.field.density[room] == 0).all()
+    # A gradient is felt there all the same.
+    shown.alpha.sum().backward()
+    assert (edit.field.raw.grad[0, 0][room] > 1e-3).float().mean() > 0.5
+
+
+def test_the_floor_of_an_edit_is_kept_in_its_file(tmp_path):
+    (task,) = make_scene_tasks(1, field_room=2)
+    edited = FieldEdit(task, "cpu").field
+    edited.save(tmp_path / "edit.safetensors")
+    task.field.save(tmp_path / "source.safetensors")
+    read = RadianceField.load(tmp_path / "edit.safetensors")
+    assert read.floor == edited.floor > 0 == RadianceField.load(tmp_path / "source.safetensors").floor
+    assert torch.allclose(read.density, edited.density, atol=1e-2)
