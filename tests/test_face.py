@@ -8,6 +8,7 @@ import pytest
 
 import piva_bench
 from piva_bench.errors import UserError
+from tests.harness import environment
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,7 +18,7 @@ def test_the_page_for_python_runs_as_it_stands(cli, tmp_path, bench):
     picture = next((bench / "data" / "annotation_images").rglob("s0.png"))
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "examples" / "notebook.py"), str(picture), str(tmp_path / "o")],
-        capture_output=True, text=True, cwd=tmp_path, timeout=250,
+        capture_output=True, text=True, cwd=tmp_path, env=environment(bench), timeout=250,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "40 rows of the network" in done.stdout

@@ -20,6 +20,9 @@ SHOWN = 5
 T5_LENGTHS = {"StableDiffusion3Pipeline": 256, "FluxPipeline": 512}
 """Tokens that diffusers' pipelines have T5 read: their ``max_sequence_length``."""
 
+FEWEST_WORDS = 20
+"""A tokenizer that knows fewer words spells them all."""
+
 
 @dataclass(frozen=True)
 class PromptReader:
@@ -75,6 +78,9 @@ class PromptReader:
 
     def spelled(self, prompt: str) -> list[str]:
         """Words of a prompt that the vocabulary lacks: the tokenizer splits them into letters."""
+        whole = [word for word in self.tokenizer.get_vocab() if len(word.removesuffix("</w>")) > 2]
+        if len(whole) < FEWEST_WORDS:
+            return []  # a vocabulary of letters: nothing can be said
         words = dict.fromkeys(re.findall(r"[A-Za-z]{3,}", prompt))
         return [word for word in words if len(self.tokenizer.tokenize(word)) > max(2, len(word) / 2)]
 
