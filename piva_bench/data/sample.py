@@ -78,6 +78,11 @@ class Sample:
             raise self._error(f"the mask {fault}")
         return decode_mask(self.mask_rle, height=size[1], width=size[0])
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the sample's files is not shown as they have it, a line each."""
+        return ()
+
     def parts(self) -> tuple[Callable[[], object], ...]:
         """What loads each of the sample's parts; a check of the dataset calls them all."""
         return self.load_source, self.load_reference, self.load_mask

@@ -78,7 +78,7 @@ def _ears(points: Floats, normal: Floats) -> list[tuple[int, int, int]]:
             before, after = left[index - 1], left[(index + 1) % len(left)]
             triangle = points[[before, tip, after]]
             others = points[[one for one in left if one not in (before, tip, after)]]
-            if _turns_left(*triangle, normal) and not _holds(triangle, others, normal).any():
+            if _turns_left(triangle, normal) and not _holds(triangle, others, normal).any():
                 break
         else:
             index, before, tip, after = 1, left[0], left[1], left[2]  # it crosses itself: any will do
@@ -87,8 +87,8 @@ def _ears(points: Floats, normal: Floats) -> list[tuple[int, int, int]]:
     return [*out, (left[0], left[1], left[2])]
 
 
-def _turns_left(first: Floats, second: Floats, third: Floats, normal: Floats) -> bool:
-    return bool(np.cross(second - first, third - first) @ normal > 0)
+def _turns_left(triangle: Floats, normal: Floats) -> bool:
+    return bool(np.cross(triangle[1] - triangle[0], triangle[2] - triangle[0]) @ normal > 0)
 
 
 def _holds(triangle: Floats, points: Floats, normal: Floats) -> NDArray[np.bool_]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -85,31 +86,29 @@ class _Scene:
     """The nodes of a file, and how they stand."""
 
     doc: Document
-    materials: Materials = field(init=False)
-    worlds: dict[int, Floats] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.materials = Materials(self.doc)
-        for root in range(len(self.doc.tree.get("nodes", []))):
-            self._place(root)
+    @cached_property
+    def materials(self) -> Materials:
+        """Of all its parts."""
+        return Materials(self.doc)
 
-    def _place(self, index: int) -> None:
-        """Finds where a node stands in the scene; parents are found by their children."""
-        if not self.worlds:
-            self.parents = {
-                child: parent
-                for parent, node in enumerate(self.doc.tree["nodes"])
-                for child in node.get("children", ())
-            }
-        way = [index]
-        while (parent := self.parents.get(way[-1])) is not None:
-            if parent in way:
-                raise DataError("it is damaged: its nodes are their own parents")
-            way.append(parent)
-        world = np.eye(4)
-        for node in reversed(way):
-            world = world @ local_matrix(self.doc.item("nodes", node))
-        self.worlds[index] = world
+    @cached_property
+    def worlds(self) -> list[Floats]:
+        """Where each node stands in the scene, [4, 4]; nodes know their children alone."""
+        nodes = self.doc.tree.get("nodes", [])
+        parents = {child: parent for parent, node in enumerate(nodes) for child in node.get("children", ())}
+        worlds = []
+        for index in range(len(nodes)):
+            way = [index]
+            while (parent := parents.get(way[-1])) is not None:
+                if parent in way:
+                    raise DataError("it is damaged: its nodes are their own parents")
+                way.append(parent)
+            world = np.eye(4)
+            for node in reversed(way):
+                world = world @ local_matrix(self.doc.item("nodes", node))
+            worlds.append(world)
+        return worlds
 
     def surfaces(self, index: int, world: Floats, above: tuple[int, ...]) -> Iterator[Surface]:
         """The triangles of a node and all below it."""
@@ -128,14 +127,17 @@ class _Scene:
 
     def _mesh(self, node: Tree, here: Floats) -> Iterator[Surface]:
         mesh = self.doc.item("meshes", node["mesh"])
-        weights = node.get("weights", mesh.get("weights", ()))
+        weights: list[float] = node.get("weights", mesh.get("weights", []))
         places = [here @ instance for instance in self._instances(node)]
         for primitive in mesh.get("primitives", ()):
             part = read_primitive(self.doc, primitive, weights)
             if part is None or not len(part.corners):
                 continue
+            for name in primitive.get("extensions", {}):
+                if name not in READ | BESIDE:
+                    self.doc.notes.not_shown(name)
             positions, normals = part.values["POSITION"], part.values.get("NORMAL")
-            moves = [np.broadcast_to(place, (len(positions), 4, 4)) for place in places]
+            moves: list[Floats] = [np.broadcast_to(place, (len(positions), 4, 4)) for place in places]
             if "skin" in node:
                 moves = [self._skinned(node["skin"], part)]
             for move in moves:
@@ -177,8 +179,8 @@ class _Scene:
     def _skinned(self, index: int, part: Attributes) -> Floats:
         """The matrix of each vertex, [V, 4, 4], by the joints it hangs on (section 3.7.3)."""
         skin = self.doc.item("skins", index)
-        joints = [self.worlds[joint] for joint in skin["joints"] if joint in self.worlds]
-        if len(joints) != len(skin["joints"]):
+        joints = [self.worlds[joint] for joint in skin["joints"] if 0 <= joint < len(self.worlds)]
+        if not joints or len(joints) != len(skin["joints"]):
             raise DataError("it is damaged: a skin names joints that are not there")
         matrices = np.stack(joints)
         if "inverseBindMatrices" in skin:

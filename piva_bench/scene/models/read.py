@@ -80,8 +80,9 @@ def read_model(path: Path) -> Model:
             f"cannot read the 3D model {path}: it is damaged ({type(error).__name__}: {reason})"
         ) from error
     if not any(surface.coloured for surface in seen):
-        notes.say("it has neither texture nor colours: it is shown in plain grey")
-    return Model(tuple(seen), tuple(f"{path}: {line}" for line in notes.all()))
+        why = "" if notes.lines else "it has neither texture nor colours: "
+        notes.say(f"{why}it is shown in plain grey")
+    return Model(tuple(seen), notes.all())
 
 
 def _refuse_foreign(path: Path, suffix: str) -> None:
@@ -89,11 +90,11 @@ def _refuse_foreign(path: Path, suffix: str) -> None:
         head = file.read(64)
     if not head:
         raise DataError("it is empty: get it again")
+    if suffix in FOREIGN:
+        raise DataError(f"it is {FOREIGN[suffix]}, which is not read: export it as GLB ({_BY_BLENDER})")
     start = head.lstrip().removeprefix(b"\xef\xbb\xbf").lower()
     for beginning, words in _BEGINNINGS:
         if start.startswith(beginning):
             raise DataError(f"it {words}")
-    if suffix in FOREIGN:
-        raise DataError(f"it is {FOREIGN[suffix]}, which is not read: export it as GLB ({_BY_BLENDER})")
     if suffix not in MODELS:
-        raise DataError(f"models are {', '.join(MODELS)} files")
+        raise DataError(f"only {', '.join(MODELS)} files are read: export it as one of them")

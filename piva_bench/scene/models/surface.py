@@ -107,7 +107,7 @@ class Model:
 
     Attributes:
         surfaces: at least one. Together they fill a box about the origin whose largest edge is 1.
-        notes: what the file has and nobody will see, or what it lacks, a line each.
+        notes: what the file has and nobody will see, or what it lacks, a line each, without the file's name.
     """
 
     surfaces: tuple[Surface, ...]
