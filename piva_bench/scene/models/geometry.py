@@ -30,11 +30,11 @@ def creased_normals(positions: Floats) -> Floats:
     """Normals [3 F, 3] of triangles: the mean, by area, of those about a corner that bend less than `CREASE`."""
     normals, areas = face_normals(positions)
     corner, weight = np.repeat(normals, 3, axis=0), np.repeat(areas, 3)
-    _, place = np.unique(np.asarray(positions, np.float64), axis=0, return_inverse=True)
+    place = _places(positions)
     count = len(place)
-    at = sparse.csr_matrix((np.ones(count), (np.arange(count), place.reshape(-1))))
+    at = sparse.csr_matrix((np.ones(count, np.int8), (np.arange(count), place)))
     out = np.empty_like(corner)
-    crowd = np.asarray(at.sum(0)).reshape(-1)[place.reshape(-1)]
+    crowd = np.bincount(place)[place]
     # Corners are taken in portions, for a point may belong to all triangles: memory stays bounded.
     portion = np.searchsorted(np.cumsum(crowd), np.arange(0, crowd.sum(), 4e6)[1:]).tolist()
     for first, last in zip([0, *portion], [*portion, count], strict=True):
@@ -46,6 +46,15 @@ def creased_normals(positions: Floats) -> Floats:
         mean = sparse.csr_matrix((weight[col], (row, col)), shape=(last - first, count)) @ corner
         out[first:last] = mean
     return whole_normals(out, positions)
+
+
+def _places(positions: Floats) -> NDArray[np.int64]:
+    """Numbers of points, [N]: the same one for the same place."""
+    order = np.lexsort(positions.T)
+    ordered = positions[order]
+    place = np.empty(len(order), np.int64)
+    place[order] = np.cumsum(np.r_[False, (ordered[1:] != ordered[:-1]).any(1)])
+    return place
 
 
 def whole_normals(normals: Floats, positions: Floats) -> Floats:

@@ -97,7 +97,7 @@ class _Scene:
         """Where each node stands in the scene, [4, 4]; nodes know their children alone."""
         nodes = self.doc.tree.get("nodes", [])
         parents = {child: parent for parent, node in enumerate(nodes) for child in node.get("children", ())}
-        worlds = []
+        worlds: list[Floats] = []
         for index in range(len(nodes)):
             way = [index]
             while (parent := parents.get(way[-1])) is not None:
@@ -127,7 +127,7 @@ class _Scene:
 
     def _mesh(self, node: Tree, here: Floats) -> Iterator[Surface]:
         mesh = self.doc.item("meshes", node["mesh"])
-        weights: list[float] = node.get("weights", mesh.get("weights", []))
+        weights: Any = node.get("weights", mesh.get("weights", []))
         places = [here @ instance for instance in self._instances(node)]
         for primitive in mesh.get("primitives", ()):
             part = read_primitive(self.doc, primitive, weights)
