@@ -20,6 +20,8 @@ SAMPLES = 3
 """Super-sampling per axis; odd, so that a pixel has a sample at its centre."""
 LIGHT_OF = to_light(np.arange(256) / 255).astype(np.float32)
 """The light that each 8-bit display value stands for."""
+WRAP = 0.5
+"""How far light reaches round an edge, as in rig.glsl."""
 LIGHT = 0.28
 """Strength of each of the rig's eight lights: the brightest side of a white thing is just white."""
 
@@ -103,7 +105,9 @@ class ViewRenderer:
                 vertex_shader=self._own["model.vert"],
                 fragment_shader="#version 330\n" + self._own["rig.glsl"] + self._own["model.frag"],
             )
-            program["lights"].write(self._lights.tobytes())
+            lights = self._lights.copy()
+            lights[:, 3] /= _brightest(lights)  # a colour is shown as the file has it where light falls in full
+            program["lights"].write(lights.tobytes())
             self._programs[None] = program
         return self._programs[None]
 
@@ -147,6 +151,15 @@ class ViewRenderer:
             )  # fmt: skip
             self._upload_surface(surface).render(self._model_program())
         return _develop(cameras, colour, depth, as_light=bool(subject.surfaces))
+
+
+def _brightest(lights: Floats) -> float:
+    """The light (rig.glsl) on the brightest side of a ball, found on 10000 sides (a Fibonacci lattice)."""
+    step = np.arange(10000) + 0.5
+    height, turn = 1 - step / 5000, np.pi * (1 + 5**0.5) * step
+    across = np.sqrt(1 - height**2)
+    sides = np.stack([across * np.cos(turn), across * np.sin(turn), height], axis=1)
+    return float((np.maximum((sides @ lights[:, :3].T + WRAP) / (1 + WRAP), 0) @ lights[:, 3]).max())
 
 
 def _projection(cameras: Cameras, index: int, distance: float, radius: float) -> Floats:

@@ -91,7 +91,12 @@ class Gltf:
         text = json.dumps(tree).encode()
         text += b" " * (-len(text) % 4)
         body = bytes(self.binary) + b"\0" * (-len(self.binary) % 4)
-        chunks = struct.pack("<II", len(text), 0x4E4F534A) + text + struct.pack("<II", len(body), 0x004E4942) + body
+        chunks = (
+            struct.pack("<II", len(text), 0x4E4F534A)
+            + text
+            + struct.pack("<II", len(body), 0x004E4942)
+            + body
+        )
         return b"glTF" + struct.pack("<II", 2, 12 + len(chunks)) + chunks
 
     def write(self, path: Path) -> Path:
