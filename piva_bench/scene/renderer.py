@@ -106,7 +106,9 @@ class ViewRenderer:
                 fragment_shader="#version 330\n" + self._own["rig.glsl"] + self._own["model.frag"],
             )
             lights = self._lights.copy()
-            lights[:, 3] /= _brightest(lights)  # a colour is shown as the file has it where light falls in full
+            lights[:, 3] /= _brightest(
+                lights
+            )  # a colour is shown as the file has it where light falls in full
             program["lights"].write(lights.tobytes())
             self._programs[None] = program
         return self._programs[None]

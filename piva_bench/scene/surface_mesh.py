@@ -34,7 +34,7 @@ class SurfaceMesh:
             "tint": surface.tints,
         }
         self._buffers = [
-            (gl.buffer(np.ascontiguousarray(values, np.float32).tobytes()), f"{values.shape[1]}f", name)
+            (gl.buffer(np.nan_to_num(values).astype(np.float32).tobytes()), f"{values.shape[1]}f", name)
             for name, values in given.items()
             if values is not None
         ]

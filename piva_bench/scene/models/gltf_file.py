@@ -121,7 +121,7 @@ def open_gltf(path: Path) -> Document:
     if data[:4] == b"glTF":
         data, binary = _chunks(data)
     try:
-        tree = json.loads(data.decode("utf-8-sig"))
+        tree = json.loads(data.decode("utf-8-sig"), parse_constant=_no_number)
     except ValueError as error:  # of the decoding too
         raise DataError("it is no glTF: its JSON cannot be read") from error
     version = str(tree.get("asset", {}).get("version", "")) if isinstance(tree, dict) else ""
@@ -153,6 +153,10 @@ def _chunks(data: bytes) -> tuple[bytes, bytes | None]:
     if JSON_CHUNK not in found:
         raise DataError("it is damaged: it holds no JSON")
     return found[JSON_CHUNK], found.get(BINARY_CHUNK)
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _percent(body: str) -> bytes:

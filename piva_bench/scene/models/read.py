@@ -20,7 +20,7 @@ FOREIGN = {
     ".abc": "an Alembic file", ".x3d": "an X3D file", ".wrl": "a VRML file", ".off": "an OFF file",
     ".3mf": "a 3MF file", ".step": "a STEP file", ".stp": "a STEP file", ".ma": "a Maya file",
     ".mb": "a Maya file", ".max": "a 3ds Max file", ".c4d": "a Cinema 4D file", ".lwo": "a LightWave file",
-    ".vrm": "a VRM file (rename it to .glb)", ".splat": "a cloud of Gaussian splats",
+    ".splat": "a cloud of Gaussian splats",
     ".spz": "a cloud of Gaussian splats",
 }  # fmt: skip
 """Models that are not read, by their ending."""
