@@ -28,7 +28,9 @@ class Sample:
     """What is edited, as `EditMethod.kinds` spells it."""
 
     id: str
+    """Its name, unique in the dataset."""
     source_path: Path
+    """Of the picture, or its path inside `files`."""
     source_prompt: str
     """What the source shows, without the dataset's brackets."""
     target_prompt: str
@@ -40,10 +42,12 @@ class Sample:
     blended_words: tuple[tuple[str, str], ...] = ()
     """(source word, target word) pairs naming what changes."""
     mask_rle: tuple[int, ...] | None = None
-    """Run-length mask over the picture's pixels, row-major; see `piva_bench.data.rle`."""
+    """Where the edit belongs, as PIE-Bench has it: start, length, start, length, ... of runs over the picture's pixels,
+    from 0, row by row. `load_mask` adds the official ring of one pixel at the border."""
     reference_path: Path | None = None
     """The exact counterfactual: the same scene with only the edit made. Few datasets have it."""
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What more is known of it, by name. Samples of one thing have the same tag ``object``."""
     resolution: int | None = None
     """Side in pixels that the dataset promises; None when pictures may have any size."""
     files: Files = field(default=FolderFiles(Path()), repr=False, compare=False)

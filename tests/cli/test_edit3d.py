@@ -103,7 +103,10 @@ def test_what_is_not_shown_of_a_model_is_said(edit3d, tmp_path):
         (("--scene", "ball", "-m", "vae_roundtrip"), "reference row"),
         (("--scene", "ball", "--background", "white"), "give red,green,blue"),
         (("--scene", "ball", "--background", "1,1,2"), "from 0 to 1"),
-        (("--scene", "ball", "--param", "learning_rate=1"), "field_learning_rate"),
+        (
+            ("--scene", "ball", "--param", "learning_rate=1"),
+            "a parameter of edits of pictures, and these are scenes",
+        ),
         (("--scene", "ball", "--param", "views=9"), "views=9"),
     ],
 )
