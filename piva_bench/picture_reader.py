@@ -218,7 +218,10 @@ def reading_mark(data: bytes, mode: str) -> str:
         with Image.open(io.BytesIO(data)) as opened:
             kinds = ("1", "L", "P", "RGB", "CMYK", "YCbCr", *(("LA", "RGBA") if mode == "RGBA" else ()))
             clear = "transparency" in opened.info and mode == "RGB"
-            if opened.mode in kinds and not clear and not is_turned(opened) and not follows_profile(data):
+            # A PNG is decoded to look for the tag; only one that has it is worth that.
+            tagged = opened.format != "PNG" or b"eXIf" in data or b"Raw profile type" in data
+            turned = tagged and is_turned(opened)
+            if opened.mode in kinds and not clear and not turned and not follows_profile(data):
                 return ""
         image = decode(data, "the picture")
         read, _ = to_rgb(image) if mode == "RGB" else to_rgba(image)
