@@ -20,7 +20,7 @@ MOST = 0.9
 """Share of the cameras that must have the object in their picture."""
 PLAIN = 0.8
 """Share of the pixels at the pictures' border that must have one colour for it to be the background's."""
-LEVELS = 12
+LEVELS = 24
 """How far such pixels may be off that colour."""
 ROUGH = 3
 """How far the background may be off black or white and still be that."""
