@@ -119,9 +119,9 @@ class CaptureScene:
         capture = open_transforms(self.path, note=notes.append)
         try:
             check_cameras(capture.cameras, notes.append)
-            measured, surroundings = self._measured
         except DataError as error:
             raise DataError(f"{self.path}: {error}") from error
+        measured, surroundings = self._measured
         if self.background is None and measured not in (None, WHITE):
             shown = ",".join(f"{part:.3g}" for part in self.colour)
             notes.append(f"its background is taken from the pictures' border: {shown}")

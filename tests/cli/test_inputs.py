@@ -286,3 +286,16 @@ def test_masks_are_read_or_refused_never_empty_or_full(cli, bench, picture, tmp_
     )  # fmt: skip
     assert code == (0 if good else EXIT_USER_ERROR)
     assert words in err
+
+
+@pytest.mark.parametrize("command", [("run",), ("sweep", "--param", "steps=1,2")])
+def test_a_second_run_in_one_folder_is_refused_before_anything_is_loaded(cli, tmp_path, monkeypatch, command):
+    from piva_bench.runs import request
+    from piva_bench.runs.store import Store
+
+    monkeypatch.setattr(request, "prepare", lambda *given, **more: pytest.fail("something was loaded"))
+    with Store(tmp_path / "out", lambda line: None):
+        code, _, err = cli(command[0], "-m", "dds", "-o", "out", *command[1:])
+    assert code == EXIT_USER_ERROR
+    (line,) = err.splitlines()
+    assert "Another run is writing to out: wait for it or give --output-dir" in line
