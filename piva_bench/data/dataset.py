@@ -83,9 +83,11 @@ def verify(dataset: Dataset, on_sample: Callable[[int], None] = lambda index: No
     # Samples of one source are looked at together: it is read once then.
     places = {sample.source_path: place for place, sample in reversed([*enumerate(dataset.samples)])}
     for index, sample in enumerate(sorted(dataset.samples, key=lambda sample: places[sample.source_path])):
-        fresh = [message for message in _sample_faults(sample) if message not in said]
-        problems += [Problem(sample.id, message) for message in fresh]
-        said.update(fresh)
+        for message in _sample_faults(sample):
+            # What is wrong with an object is wrong with all its edits, and said once.
+            if message not in said:
+                problems.append(Problem(sample.id, message))
+                said.add(message)
         on_sample(index)
     return problems
 

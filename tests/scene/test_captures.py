@@ -87,7 +87,7 @@ def poses(change):
 
 def test_a_whole_capture_is_read_without_a_word(capture):
     scene = open_capture(capture(), 16, 4, square=True)
-    assert scene.note is None
+    assert scene.notes == ()
     assert scene.background is None
     assert np.allclose(scene.box.mean(axis=0), 0, atol=1e-6)
 
@@ -140,15 +140,15 @@ def test_too_few_views_are_refused(capture, count):
 
 def test_few_views_stray_views_and_another_up_are_said(capture):
     scene = open_capture(capture(lambda meta: meta.update(frames=meta["frames"][:6])), 16, 4)
-    assert "6 views are few" in scene.note
+    assert "6 views are few" in " ".join(scene.notes)
 
     def stray(meta):
         turned = outwards(np.array(meta["frames"][0]["transform_matrix"]))
         meta["frames"][0]["transform_matrix"] = turned.tolist()
 
-    assert "1 of 18 views do not show the point" in open_capture(capture(stray), 16, 4).note
+    assert "1 of 18 views do not show the point" in " ".join(open_capture(capture(stray), 16, 4).notes)
     y_up = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
-    assert "up is (0.0, 1.0" in open_capture(capture(poses(lambda pose: y_up @ pose)), 16, 4).note
+    assert "up is (0.0, 1.0" in " ".join(open_capture(capture(poses(lambda pose: y_up @ pose)), 16, 4).notes)
 
 
 def test_poses_of_three_rows_and_of_text_are_read(capture):
@@ -162,7 +162,7 @@ def test_a_frame_listed_twice_is_one_and_with_another_pose_a_fault(capture):
     expected = read_views(capture())
     twice = capture(lambda meta: meta["frames"].extend(meta["frames"][:2]))
     same(twice, expected)
-    assert "2 of 20 frames repeat others" in open_capture(twice, 16, 4).note
+    assert "2 of 20 frames repeat others" in " ".join(open_capture(twice, 16, 4).notes)
 
     def moved(meta):
         meta["frames"].append(meta["frames"][0] | {"transform_matrix": meta["frames"][1]["transform_matrix"]})
@@ -268,9 +268,9 @@ def test_a_distortion_of_nothing_leaves_every_pixel_and_a_small_one_is_said(capt
     expected = read_views(capture())
     folder = capture(lambda m: m.update(k1=1e-5, k2=0, p1=1e-7, p2=0, camera_model="SIMPLE_RADIAL"))
     same(folder, expected)
-    assert open_capture(folder, 16, 4).note is None
+    assert open_capture(folder, 16, 4).notes == ()
     bent = capture(lambda m: m.update(k1=0.08, k2=-0.01, p1=1e-4, p2=1e-4))
-    assert "distortion is taken out of the pictures (up to 0." in open_capture(bent, 16, 4).note
+    assert "distortion is taken out of the pictures (up to 0." in " ".join(open_capture(bent, 16, 4).notes)
     assert not np.array_equal(read_views(bent).images, expected.images)
 
 
@@ -333,7 +333,7 @@ def test_an_absolute_name_of_this_machine_is_read_below_the_folder(capture, tmp_
     expected = read_views(capture())
     folder = capture(names(lambda name: str(tmp_path / "fox" / name)))
     same(folder, expected)
-    assert "absolute paths are of the machine that wrote them" in open_capture(folder, 16, 4).note
+    assert "absolute paths are of the machine that wrote them" in " ".join(open_capture(folder, 16, 4).notes)
 
 
 @pytest.mark.parametrize(
@@ -436,7 +436,7 @@ def test_the_background_is_the_colour_at_the_border(capture):
     assert lay_on(np.array([30, 60, 90])).background == pytest.approx((30 / 255, 60 / 255, 90 / 255))
     room = lay_on(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3)))
     assert room.background is None
-    assert "silhouettes mean nothing" in room.note
+    assert "silhouettes mean nothing" in " ".join(room.notes)
 
 
 def test_files_and_cameras_are_looked_through_without_decoding_a_picture(capture, monkeypatch):
