@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 from piva_bench.data.files import Files, FolderFiles
 from piva_bench.data.rle import check_rle, decode_mask
 from piva_bench.errors import DataError
+from piva_bench.picture_reader import decode, to_rgb
 
 
 @dataclass(frozen=True)
@@ -108,14 +108,13 @@ class Sample:
         except DataError as error:
             raise self._error(str(error)) from error
         try:
-            with Image.open(io.BytesIO(data)) as image:
-                expected = (self.resolution, self.resolution)
-                if self.resolution and image.size != expected:
-                    raise self._error(f"{path} is {_by(image.size)}, not {_by(expected)}: restore it")
-                return image.convert("RGB")
-        # What Pillow raises for torn, foreign and hostile files; UnidentifiedImageError is an OSError.
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise self._error(f"{path} is no whole picture: restore it from the dataset's archive") from error
+            picture, _ = to_rgb(decode(data, str(path)))
+        except DataError as error:
+            raise self._error(f"{error}: restore it from the dataset's archive") from error
+        expected = (self.resolution, self.resolution)
+        if self.resolution and picture.size != expected:
+            raise self._error(f"{path} is {_by(picture.size)}, not {_by(expected)}: restore it")
+        return picture
 
     def _error(self, message: str) -> DataError:
         return DataError(f"sample {self.id!r}: {message}")
