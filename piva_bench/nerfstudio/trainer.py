@@ -50,6 +50,8 @@ class EditTrainerConfig(TrainerConfig):
     """By default the scene's."""
     max_num_iterations: int = 200
     """Steps of the edit."""
+    steps_per_save: int = 50
+    """Steps between checkpoints; each of them is a scene that can be rendered."""
 
     def save_config(self) -> None:
         """See ``ExperimentConfig``; what is saved holds all that the scene's configuration says."""
@@ -127,16 +129,25 @@ class EditTrainer(Trainer):
         return method
 
     def _load_checkpoint(self) -> None:
-        """Starts from the scene's latest checkpoint; nerfstudio's steps are counted on from there."""
+        """Starts from the scene's latest checkpoint; the loop counts the edit's own steps, from 0."""
         scene = self.config.pipeline.scene
         assert scene is not None
         state = read_checkpoint(checkpoint_dir(scene, read_config(scene)))
         self.pipeline.load_pipeline(state["pipeline"], state["step"])
-        self._start_step = state["step"] + 1
+        self._scene_steps = state["step"] + 1
+
+    def save_checkpoint(self, step: int) -> None:
+        """See ``Trainer.save_checkpoint``; the number saved counts on from the scene's own steps.
+
+        Whoever loads it tells the model so many steps: TensoRF's grid has the size of that step of its training.
+        """
+        super().save_checkpoint(self._scene_steps + step)
 
     def _distillation(self, rule: DistillationMethod) -> Distillation:
         options = self.config.pipeline
-        denoiser = Denoiser.from_pretrained(resolve_model(options.diffusion_model), device=self.device)
+        denoiser = Denoiser.from_pretrained(
+            resolve_model(options.diffusion_model), self.device, getattr(torch, options.dtype)
+        )
         scene = NerfstudioScene(self.pipeline.model, self.pipeline.datamanager.train_dataset.cameras)
         cameras = squares(scene.cameras, options.size or denoiser.resolution)
         # Asked for by the trainer; without photographs the data manager does not know.
@@ -153,7 +164,7 @@ class EditTrainer(Trainer):
     def train_iteration(self, step: int) -> tuple[Tensor, dict[str, Tensor], dict[str, float]]:
         """A step of the edit; its loss, and its scalars for nerfstudio's logs."""
         with one_line_errors(), torch.no_grad():
-            scalars = self.distillation.step(step - self._start_step)
+            scalars = self.distillation.step(step)
             if reason := self.distillation.standing().reason(0):
                 raise UserError(
                     f"The edit {reason}. Try a smaller --pipeline.rate, other parameters, another seed."
