@@ -14,7 +14,7 @@ from piva_bench.distillation.params import AdapterParams, AdapterSpec, Distillat
 from piva_bench.errors import DataError, UserError
 from piva_bench.method import EditMethod, EditOutcome, EditTask, MethodCard, Progress, Strength
 from piva_bench.metrics.protocol import MetricInfo, MetricProtocol, Pair, Scores, Undefined
-from piva_bench.params import MethodParams, parameter
+from piva_bench.params import LatentParams, MethodParams, parameter
 from piva_bench.sampling.method import SamplingMethod
 from piva_bench.session.query import Query, Words
 
@@ -42,6 +42,7 @@ __all__ = [
     "EditOutcome",
     "EditTask",
     "Features",
+    "LatentParams",
     "MethodCard",
     "MethodParams",
     "MetricInfo",

@@ -84,7 +84,7 @@ def edit(
 
     target = output or Path(f"{picture.stem}-{method.rpartition(':')[2]}.png")
     _check_output(picture, target, animation)
-    chosen = single.params_for(method, values.parse_params(param or []), model in (None, EMBEDDED_MODEL))
+    chosen = single.variant_for(method, values.parse_params(param or []), model in (None, EMBEDDED_MODEL))
     path = resolve_model(model or EMBEDDED_MODEL)
     for line in values.check_prompts(source_prompt, target_prompt, path):
         typer.echo(line, err=True)
@@ -98,7 +98,7 @@ def edit(
 
     denoiser = Denoiser.from_pretrained(path, device=device, dtype=getattr(torch, dtype.value))
     start = time.monotonic()
-    with step_bars(("editing", chosen.steps)) as (on_step,):
+    with step_bars(("editing", chosen.method().steps)) as (on_step,):
         result = single.edit_one(
             image, chosen, denoiser, source_prompt, target_prompt, seed=seed, size=size, mask=mask_image,
             keep_frames=animation is not None, prepared=_say,
@@ -106,7 +106,7 @@ def edit(
         )  # fmt: skip
     written = _save(result, target, compare, animation)
     typer.echo(
-        f"{chosen.card.title}, {time.monotonic() - start:.1f} s on {device}: "
+        f"{chosen.cls.card.title}, {time.monotonic() - start:.1f} s on {device}: "
         f"{', '.join(map(str, written))} ({result.edited.width}x{result.edited.height} px)"
     )
 

@@ -77,9 +77,9 @@ def edit3d(
 
     colour = _colour(background)
     embedded = model in (None, EMBEDDED_MODEL)
-    profile = get_profile("embedded" if embedded else "paper").for_scenes()
+    profile = get_profile("embedded" if embedded else "paper").for_kind("scenes")
     check_edits(METHODS.load(method).card)
-    (variant,) = resolve_variants([method], values.parse_params(param or []), profile, scenes=True)
+    (variant,) = resolve_variants([method], values.parse_params(param or []), profile, "scenes")
     path, device = resolve_model(model or EMBEDDED_MODEL), resolve_device(device)
     for line in values.check_prompts(source_prompt, target_prompt, path):
         typer.echo(line, err=True)
@@ -97,15 +97,15 @@ def edit3d(
     opened = sources.open_scene(scene, denoiser.resolution, frames)
     if opened.note:
         typer.echo(opened.note, err=True)
-    assert isinstance(variant.scene, FieldEditParams)
+    assert isinstance(variant.follow, FieldEditParams)
     chosen = variant.cls(variant.params)
     stages = (
-        ("fitting the field", variant.scene.fit_steps),
+        ("fitting the field", variant.follow.fit_steps),
         ("editing", chosen.steps),
     )
     with step_bars(*stages) as (on_fit, on_step):
         result = single_scene.edit_scene(
-            opened, chosen, variant.scene, denoiser, source_prompt, target_prompt, seed=seed,
+            opened, chosen, variant.follow, denoiser, source_prompt, target_prompt, seed=seed,
             background=colour, on_fit=on_fit,
             on_step=on_step and (lambda progress: on_step(progress.index, progress.scalars)),
             side_words=sources.STUDIO_SIDE_WORDS if embedded else sources.SIDE_WORDS,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -39,7 +39,6 @@ class ListedScenes:
     revision: str
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
-    kind: ClassVar[str] = "scenes"
 
     @property
     def resolution(self) -> int:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ class Sample:
 
     Pictures and masks are loaded on demand; a missing or damaged file is a `DataError` that names the sample.
     """
+
+    kind: ClassVar[str] = "pictures"
+    """What is edited, as `EditMethod.kinds` spells it."""
 
     id: str
     source_path: Path
@@ -77,6 +81,10 @@ class Sample:
         if fault := check_rle(self.mask_rle, size[0] * size[1]):
             raise self._error(f"the mask {fault}")
         return decode_mask(self.mask_rle, height=size[1], width=size[0])
+
+    def prompt_pairs(self) -> list[tuple[str, str]]:
+        """Source and target prompt in every wording that an edit may see, the plain one first."""
+        return [(self.source_prompt, self.target_prompt)]
 
     def parts(self) -> tuple[Callable[[], object], ...]:
         """What loads each of the sample's parts; a check of the dataset calls them all."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,8 @@ class SceneSample(Sample):
             ``source_prompt`` and ``target_prompt`` are those of the front, or name no side.
     """
 
+    kind: ClassVar[str] = "scenes"
+
     scene: SceneSource = field(compare=False, repr=False)
     counterfactual: Callable[[], PosedViews] | None = field(default=None, compare=False, repr=False)
     side_prompts: Mapping[str, tuple[str, str]] = field(compare=False)
@@ -94,6 +96,10 @@ class SceneSample(Sample):
     def prompts(self, side: str) -> tuple[str, str]:
         """Source and target prompt as they describe one of `SIDES`."""
         return self.side_prompts[side]
+
+    def prompt_pairs(self) -> list[tuple[str, str]]:
+        """See `Sample.prompt_pairs`: those of all sides."""
+        return list(dict.fromkeys(self.prompts(side) for side in SIDES))
 
     def load_views(self) -> Shots:
         """The source's views to fit a field to.

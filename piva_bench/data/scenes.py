@@ -18,7 +18,7 @@ import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,7 +146,6 @@ class SceneDataset:
     scenes: tuple[StoredScene, ...]
     manifest_path: Path
     files: Files
-    kind: ClassVar[str] = "scenes"
 
     @property
     def resolution(self) -> int:

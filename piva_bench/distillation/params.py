@@ -19,24 +19,13 @@ Weighting = Literal["uniform", "sds"]
 
 
 class DistillationParams(MethodParams):
-    """What every rule has: the optimisation recipe. Defaults are those of the official DDS notebook (methods
-    that share them differ in their rule alone).
+    """What every rule has. Defaults are those of the official DDS notebook (methods that share them differ in their
+    rule alone). How latents or a field follow the gradient is the kind's: ``LatentParams``, ``FieldEditParams``.
     """
 
     recipe: ClassVar[bool] = True
 
     steps: int = parameter(200, ge=1, le=100_000, source="official code", description="optimisation steps")
-    learning_rate: float = parameter(
-        0.1, gt=0, le=100, source="official code", description="learning rate of the latents' optimiser"
-    )
-    loss_scale: float = parameter(
-        2000 / 4096,
-        gt=0,
-        le=10_000,
-        source="official code",
-        description="factor on the gradient. The official loss is 2000 * sum(z * grad) / (64 * 64); the "
-        "quotient is kept as one number, so that the step does not depend on the size of the latents",
-    )
     guidance_scale: float = parameter(
         7.5,
         ge=0,
@@ -48,11 +37,6 @@ class DistillationParams(MethodParams):
     t_max: int = parameter(948, ge=0, le=999, source="official code", description="highest timestep drawn")
     weighting: Weighting = parameter(
         "uniform", source="official code", description="w(t): uniform = 1, sds = 1 - abar_t (DreamFusion)"
-    )
-    optimizer: Literal["sgd", "adam"] = parameter(
-        "sgd",
-        source="official code",
-        description="optimiser of the latents; adam ignores loss_scale in effect",
     )
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.distillation.engine import Distillation
 from piva_bench.distillation.method import DistillationMethod
 from piva_bench.distillation.scenes import SceneViews
-from piva_bench.errors import DataError, UserError
+from piva_bench.errors import DataError, UnknownName, UserError
 from piva_bench.nerfstudio.edit import SceneEdit, squares
 from piva_bench.nerfstudio.pipeline import EditPipelineConfig
 from piva_bench.nerfstudio.scene import (
@@ -30,7 +30,7 @@ from piva_bench.nerfstudio.scene import (
 )
 from piva_bench.profiles import EMBEDDED_MODEL, resolve_model
 from piva_bench.registry import METHODS
-from piva_bench.runs.single import params_for
+from piva_bench.runs.single import variant_for
 
 SMALLEST_EPS = 1e-8
 """Of Adam in an edit. Scenes are trained with 1e-15, with which rounding errors move what has no gradient."""
@@ -116,7 +116,8 @@ class EditTrainer(Trainer):
 
     def _rule(self) -> DistillationMethod:
         edit = self.config.pipeline
-        if not issubclass(METHODS.load(edit.method), DistillationMethod):
+        cls = METHODS.load(edit.method)
+        if not issubclass(cls, DistillationMethod):
             raise UserError(
                 f"{edit.method} takes no steps that could move a scene: choose a distillation method."
             )
@@ -124,7 +125,9 @@ class EditTrainer(Trainer):
         if "steps" in given:
             raise UserError("steps: nerfstudio counts them; give --max-num-iterations.")
         given["steps"] = self.config.max_num_iterations
-        method = params_for(edit.method, given, edit.diffusion_model == EMBEDDED_MODEL)
+        for name in given.keys() - cls.Params.model_fields.keys():
+            raise UnknownName(f"parameter of {edit.method}", name, cls.Params.model_fields)
+        method = variant_for(edit.method, given, edit.diffusion_model == EMBEDDED_MODEL).method()
         assert isinstance(method, DistillationMethod)
         return method
 

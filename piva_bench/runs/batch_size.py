@@ -14,8 +14,8 @@ import torch
 
 from piva_bench import heap
 from piva_bench.data.sample import UnreadableSample
+from piva_bench.runs.kinds import KINDS
 from piva_bench.runs.plan import Unit
-from piva_bench.runs.tasks import make_task, timed_edit
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
@@ -123,15 +123,16 @@ def free_memory(device: torch.device) -> int:
 def _trial(units: Sequence[Unit], denoiser: Denoiser, resolution: int) -> Callable[[int], int | None]:
     """Bytes that one step takes, by number of edits."""
     variant = units[0].variant
+    kind = KINDS[variant.kind]
 
     def peak(count: int) -> int | None:
         # What is kept for other edits would make the second trial another one than the first.
         denoiser.kept, kept = None, denoiser.kept
         try:
-            tasks = [make_task(unit.sample, variant, resolution, denoiser.device) for unit in units[:count]]
+            tasks = [kind.task(unit.sample, variant, resolution, denoiser.device) for unit in units[:count]]
             short = replace(variant, params=variant.params.model_copy(update={"steps": 1}))
             memory = PeakMemory(denoiser.device)
-            timed_edit(short.method(), tasks, denoiser, units[0].seed)
+            kind.timed_edit(short.method(), tasks, denoiser, units[0].seed)
             return memory.growth()
         except Exception as error:  # what else is wrong, the run itself will find and tell
             return None if out_of_memory(error) else 0

@@ -10,8 +10,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from piva_bench.data.sample import UnreadableSample
+from piva_bench.runs.kinds import KINDS
 from piva_bench.runs.plan import Unit
-from piva_bench.runs.tasks import make_task, timed_edit
 from piva_bench.runs.variants import Variant
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _trial(units: Sequence[Unit], denoiser: Denoiser, resolution: int) -> float:
     """Seconds per edit. Two short runs tell a step's cost from what is paid once."""
     variant = units[0].variant
     tasks = [
-        make_task(unit.sample, variant, resolution, denoiser.device)
+        KINDS[variant.kind].task(unit.sample, variant, resolution, denoiser.device)
         for unit in units
         if not isinstance(unit.sample, UnreadableSample)
     ]
@@ -88,7 +88,7 @@ def _trial(units: Sequence[Unit], denoiser: Denoiser, resolution: int) -> float:
     def run(steps: int | None) -> float:
         changes = {} if steps is None else {"steps": steps}
         trial = replace(variant, params=variant.params.model_copy(update=changes))
-        return timed_edit(trial.method(), tasks, denoiser, units[0].seed)[1]
+        return KINDS[variant.kind].timed_edit(trial.method(), tasks, denoiser, units[0].seed)[1]
 
     steps = variant.method().steps
     if steps is None:

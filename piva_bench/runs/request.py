@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from piva_bench.errors import ModelError, UserError
 from piva_bench.profiles import Profile, get_profile, resolve_model
 from piva_bench.registry import DATASETS
+from piva_bench.runs.kinds import kind_of_samples
 from piva_bench.runs.plan import Unit, make_units, select_samples
 from piva_bench.runs.record import ENGINE, Setup
 from piva_bench.runs.shard import Shard
@@ -75,8 +76,8 @@ class Order:
     def prepare(self) -> Prepared:
         """The plan; see ``prepare``."""
         profile, dataset = open_both(self.request)
-        scenes = shows_scenes(dataset)
-        variants = [resolve_variants([name], given, profile, scenes)[0] for name, given in self.settings]
+        kind = kind_of_samples(dataset.samples).name
+        variants = [resolve_variants([name], given, profile, kind)[0] for name, given in self.settings]
         prepared = prepare(self.request, variants, (profile, dataset))
         return replace(prepared, setup=self.setup)
 
@@ -181,11 +182,6 @@ def open_dataset(name: str, profile: Profile, data_root: Path | None) -> Dataset
     return DATASETS.load(name)(profile, data_root)
 
 
-def shows_scenes(dataset: Dataset) -> bool:
-    """Whether a dataset's samples are scenes, not pictures."""
-    return getattr(dataset, "kind", "pictures") == "scenes"
-
-
 def open_both(request: RunRequest) -> tuple[Profile, Dataset]:
     """The dataset of a request, and its profile as it is for datasets of that kind.
 
@@ -195,7 +191,7 @@ def open_both(request: RunRequest) -> tuple[Profile, Dataset]:
     """
     profile = get_profile(request.profile)
     dataset = open_dataset(request.dataset, profile, request.data_root)
-    return profile.for_scenes() if shows_scenes(dataset) else profile, dataset
+    return profile.for_kind(kind_of_samples(dataset.samples).name), dataset
 
 
 def prepare(
@@ -217,8 +213,9 @@ def prepare(
 
     profile, dataset = opened or open_both(request)
     if variants is None:
-        variants = resolve_variants(request.methods, request.params, profile, shows_scenes(dataset))
-        variants = with_snapshots(variants, request.snapshots, profile, shows_scenes(dataset))
+        kind = kind_of_samples(dataset.samples).name
+        variants = resolve_variants(request.methods, request.params, profile, kind)
+        variants = with_snapshots(variants, request.snapshots, profile)
     samples = select_samples(dataset.samples, request.samples, request.limit)
     samples = request.shard.of(samples) if request.shard else samples
     device = resolve_device(request.device)
@@ -252,9 +249,7 @@ def prepare(
     )
 
 
-def with_snapshots(
-    variants: list[Variant], snapshots: Sequence[int], profile: Profile, scenes: bool
-) -> list[Variant]:
+def with_snapshots(variants: list[Variant], snapshots: Sequence[int], profile: Profile) -> list[Variant]:
     """The same settings, and each that allows it at fewer steps, too.
 
     Raises:
@@ -271,7 +266,7 @@ def with_snapshots(
         for number in sorted({*snapshots}):
             if number < steps:
                 found += resolve_variants(
-                    [variant.requested], {**variant.given, "steps": number}, profile, scenes
+                    [variant.requested], {**variant.given, "steps": number}, profile, variant.kind
                 )
     if len(found) == len(variants):
         raise UserError(

@@ -163,8 +163,12 @@ def test_turntables_show_source_edit_and_truth_once(do, tmp_path):
 @pytest.mark.parametrize(
     ("methods", "given", "line"),
     [
-        (["dds"], {"learning_rate": 1}, "see field_learning_rate"),
-        (["vae_roundtrip"], {}, "vae_roundtrip edits pictures, not 3D scenes"),
+        (
+            ["dds"],
+            {"learning_rate": 1},
+            "learning_rate is a parameter of edits of pictures, and these are scenes",
+        ),
+        (["vae_roundtrip"], {}, "vae_roundtrip edits pictures, not scenes"),
         (["dds"], {"views": 0}, "views=0"),
         (["dds"], {"veiws": 2}, "views"),
         (["identity"], {"views": 2}, "views"),
@@ -172,7 +176,7 @@ def test_turntables_show_source_edit_and_truth_once(do, tmp_path):
 )
 def test_what_does_not_fit_scenes_is_one_line(methods, given, line):
     with pytest.raises(UserError, match=line) as error:
-        resolve_variants(methods, given, PROFILES["embedded"], scenes=True)
+        resolve_variants(methods, given, PROFILES["embedded"], "scenes")
     assert "\n" not in str(error.value)
 
 
@@ -188,13 +192,13 @@ def test_the_depth_controlnet_is_part_of_the_key(tmp_path, monkeypatch):
     profile = replace_control(tmp_path)
 
     def params():
-        (variant,) = resolve_variants(["piva"], {"adapter": "controlnet"}, profile, scenes=True)
+        (variant,) = resolve_variants(["piva"], {"adapter": "controlnet"}, profile, "scenes")
         return variant.params_dict()
 
     before = params()
     (tmp_path / "config.json").write_text(json.dumps({"a": 2}))
     assert before["depth_control"] != params()["depth_control"]
-    (plain,) = resolve_variants(["piva"], {}, profile, scenes=True)
+    (plain,) = resolve_variants(["piva"], {}, profile, "scenes")
     assert "depth_control" not in plain.params_dict()
 
 
