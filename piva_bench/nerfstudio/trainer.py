@@ -28,9 +28,10 @@ from piva_bench.nerfstudio.scene import (
     read_checkpoint,
     read_config,
 )
-from piva_bench.profiles import EMBEDDED_MODEL, resolve_model
+from piva_bench.profiles import EMBEDDED_MODEL, get_profile, resolve_model
 from piva_bench.registry import METHODS
 from piva_bench.runs.single import variant_for
+from piva_bench.runs.variants import Variant
 
 SMALLEST_EPS = 1e-8
 """Of Adam in an edit. Scenes are trained with 1e-15, with which rounding errors move what has no gradient."""
@@ -99,9 +100,9 @@ class EditTrainer(Trainer):
     def setup(self, test_mode: str = "val") -> None:
         """See ``Trainer.setup``; also loads the diffusion model and trains what is trained before the edit."""
         with one_line_errors(), torch.no_grad():
-            rule = self._rule()
+            variant = self._variant()
             self._open_scene()
-            self.distillation = self._distillation(rule)
+            self.distillation = self._distillation(variant)
             self.distillation.warm_up()
 
     @torch.enable_grad()
@@ -114,22 +115,28 @@ class EditTrainer(Trainer):
                 f"cannot open the scene: {one_line(error)}; has its dataset moved? Give --data."
             ) from error
 
-    def _rule(self) -> DistillationMethod:
+    def _variant(self) -> Variant:
+        """The rule with its parameters."""
         edit = self.config.pipeline
         cls = METHODS.load(edit.method)
         if not issubclass(cls, DistillationMethod):
             raise UserError(
                 f"{edit.method} takes no steps that could move a scene: choose a distillation method."
             )
-        given = {name.replace("-", "_"): yaml.safe_load(value) for name, value in edit.params.items()}
-        if "steps" in given:
-            raise UserError("steps: nerfstudio counts them; give --max-num-iterations.")
+        given = {name.replace("-", "_"): _read(value) for name, value in edit.params.items()}
+        for name in given:
+            _check_parameter(edit.method, cls, name)
+        if given.get("adapter") == "controlnet":
+            raise UserError(
+                "adapter=controlnet is not supported for nerfstudio's scenes: leave it out, or edit the capture with "
+                "`piva-bench edit3d`."
+            )
         given["steps"] = self.config.max_num_iterations
-        for name in given.keys() - cls.Params.model_fields.keys():
-            raise UnknownName(f"parameter of {edit.method}", name, cls.Params.model_fields)
-        method = variant_for(edit.method, given, edit.diffusion_model == EMBEDDED_MODEL).method()
-        assert isinstance(method, DistillationMethod)
-        return method
+        return variant_for(edit.method, given, self._embedded)
+
+    @property
+    def _embedded(self) -> bool:
+        return self.config.pipeline.diffusion_model == EMBEDDED_MODEL
 
     def _load_checkpoint(self) -> None:
         """Starts from the scene's latest checkpoint; the loop counts the edit's own steps, from 0."""
@@ -146,11 +153,12 @@ class EditTrainer(Trainer):
         """
         super().save_checkpoint(self._scene_steps + step)
 
-    def _distillation(self, rule: DistillationMethod) -> Distillation:
+    def _distillation(self, variant: Variant) -> Distillation:
         options = self.config.pipeline
         denoiser = Denoiser.from_pretrained(
             resolve_model(options.diffusion_model), self.device, getattr(torch, options.dtype)
         )
+        variant.attach_models(denoiser, get_profile("embedded" if self._embedded else "paper"))
         scene = NerfstudioScene(self.pipeline.model, self.pipeline.datamanager.train_dataset.cameras)
         cameras = squares(scene.cameras, options.size or denoiser.resolution)
         # Asked for by the trainer; without photographs the data manager does not know.
@@ -159,6 +167,8 @@ class EditTrainer(Trainer):
         prompts = options.source_prompt, options.target_prompt
         edit = SceneEdit(scene, cameras, prompts, self.optimizers)
         seed = self.config.machine.seed
+        rule = variant.method()
+        assert isinstance(rule, DistillationMethod)
         return Distillation(rule, SceneViews([edit], denoiser, options.views, seed), denoiser, seed)
 
     def eval_iteration(self, step: int) -> None:
@@ -174,6 +184,33 @@ class EditTrainer(Trainer):
                 )
         means = self.distillation.means(scalars)
         return scalars["loss"].mean(), {}, means
+
+
+def _read(value: str) -> Any:
+    """A parameter's value, read as the command line's are: as YAML, or else as it stands."""
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+
+
+def _check_parameter(method: str, cls: type[DistillationMethod], name: str) -> None:
+    """Refuses what is not the rule's own.
+
+    Raises:
+        UserError: steps, or a parameter of how latents or our fields follow a gradient.
+        UnknownName: no parameter of the method.
+    """
+    if name == "steps":
+        raise UserError("steps: nerfstudio counts them; give --max-num-iterations.")
+    if name in cls.Params.model_fields:
+        return
+    if any(name in follow.model_fields for follow in cls.kinds.values()):
+        raise UserError(
+            f"{name}: nerfstudio's own optimisers move the scene; see --pipeline.rate, --pipeline.views and "
+            "--pipeline.size."
+        )
+    raise UnknownName(f"parameter of {method}", name, cls.Params.model_fields)
 
 
 @contextmanager

@@ -160,6 +160,7 @@ def test_what_is_missing_is_said_in_one_line(trained, model, tmp_path, options, 
         ({"params": {"learning_rate": "0.1"}}, "--pipeline.rate"),
         ({"params": {"field_learning_rate": "0.1"}}, "--pipeline.rate"),
         ({"params": {"guidance": "3"}}, "Did you mean guidance_scale"),
+        ({"params": {"guidance_scale": "[3"}}, "guidance_scale"),
         ({"diffusion_model": "nowhere"}, "nowhere"),
     ],
 )
@@ -168,7 +169,5 @@ def test_ns_train_ends_with_one_line(trained, model, tmp_path, capsys, options, 
         train(edit_config(trained, model, tmp_path, **options))
     assert end.value.code == 2
     said = capsys.readouterr().out
-    (line,) = [line for line in said.splitlines() if message in line]
+    assert len([line for line in said.splitlines() if message in line]) == 1
     assert "Traceback" not in said
-
-
