@@ -18,7 +18,7 @@ from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.distillation.engine import Distillation
 from piva_bench.distillation.method import DistillationMethod
 from piva_bench.distillation.scenes import SceneViews
-from piva_bench.errors import DataError, UnknownName, UserError
+from piva_bench.errors import DataError, ModelError, UnknownName, UserError
 from piva_bench.nerfstudio.edit import SceneEdit, squares
 from piva_bench.nerfstudio.pipeline import EditPipelineConfig
 from piva_bench.nerfstudio.scene import (
@@ -155,9 +155,11 @@ class EditTrainer(Trainer):
 
     def _distillation(self, variant: Variant) -> Distillation:
         options = self.config.pipeline
-        denoiser = Denoiser.from_pretrained(
-            resolve_model(options.diffusion_model), self.device, getattr(torch, options.dtype)
-        )
+        try:
+            path = resolve_model(options.diffusion_model)
+        except ModelError as error:
+            raise ModelError(str(error).replace("--model", "--pipeline.diffusion-model")) from error
+        denoiser = Denoiser.from_pretrained(path, self.device, getattr(torch, options.dtype))
         variant.attach_models(denoiser, get_profile("embedded" if self._embedded else "paper"))
         scene = NerfstudioScene(self.pipeline.model, self.pipeline.datamanager.train_dataset.cameras)
         cameras = squares(scene.cameras, options.size or denoiser.resolution)
