@@ -54,6 +54,8 @@ def test_a_loaded_scene_shows_what_it_was_trained_on(scene):
     assert (shown.rgb - truth).square().mean() < 0.02
     middle = np.s_[:, SIDE // 2, SIDE // 2]
     assert (shown.alpha[:, 0].numpy() > 0.5)[middle].all()
+    red, green, blue = shown.rgb[:, :, SIDE // 2, SIDE // 2].T
+    assert (red - torch.maximum(green, blue) > 0.4).all()
     assert (shown.alpha[:, 0].numpy()[:, 0, 0] < 0.5).all()
     assert np.median(np.abs(shown.depth[:, 0].numpy()[middle] - views.depth[middle])) < 0.5
 
