@@ -83,6 +83,7 @@ class AdapterTrainer:
     Attributes:
         weights: [B, P] by adapter name, see ``AttentionLora``; parts of one tensor.
         evaluations: rows computed forward and backward so far, per sample; what was looked up counts as well.
+        diagnosed: rows computed to know how well the adapters do, per sample.
     """
 
     def __init__(
@@ -98,11 +99,11 @@ class AdapterTrainer:
         # The network that the weights belong to: the prior itself, or the ControlNet beside it.
         network = denoiser if params.adapter == "lora" else denoiser.need_depth_control()
         self.lora = network.lora(params.lora_layers)
-        self.names = [spec.name for spec in specs]
+        self.specs, self.names = tuple(specs), [spec.name for spec in specs]
         self._all = torch.cat([self._initial(name) for name in self.names])
         self.weights: dict[str, Tensor] = dict(zip(self.names, self._all.chunk(len(specs)), strict=True))
         self.optimizers = {name: self._optimizer(name) for name in self.names}
-        self.evaluations = 0
+        self.evaluations = self.diagnosed = 0
         self._source_training: dict[str, SourceTraining] = {}
 
     def _initial(self, name: str) -> Tensor:
@@ -165,6 +166,35 @@ class AdapterTrainer:
             learnt = self.learn(self.forward(together, lessons))
             losses |= dict(zip([spec.name for spec in together], learnt, strict=True))
         return torch.stack([losses[spec.name] for spec in specs])
+
+    def diagnose(self, index: int, rows: Rows) -> dict[str, Tensor]:
+        """How well each adapter knows what it learns, beside the prior: ``NAME_loss``, ``NAME_prior_loss`` [B].
+
+        Mean squared errors on the same noisy latents, at a timestep of the whole schedule and noise of their own,
+        under the adapter's prompt. 1 - the one / the other is the adapter's gain.
+        """
+        specs, draws, schedule = self.specs, rows.draws, self.denoiser.schedule
+        noisy, noises, times = [], [], []
+        for spec in specs:
+            latents, what = rows.data[spec.data], f"adapter/{spec.name}/diagnosis"
+            t, noise = (
+                draws.timesteps(index, range(len(schedule)), f"{what}/t"),
+                draws.noise(index, f"{what}/noise", latents.shape[1:]),
+            )
+            noisy.append(schedule.add_noise(latents, noise, t))
+            noises.append(noise)
+            times.append(t)
+        condition = Condition.cat([rows.condition(spec.prompt) for spec in specs] * 2)
+        depths = [rows.depth[spec.data] for spec in specs]
+        depth = torch.cat([each for each in depths if each is not None]) if None not in depths else None
+        predicted = self.denoiser.predict_noise(
+            torch.cat(noisy * 2), torch.cat(times * 2), condition, self.active(self.names, depth)
+        )
+        self.diagnosed += 2 * len(specs) * self.views
+        errors = (predicted - torch.cat(noises * 2)).square().mean(dim=(1, 2, 3))
+        means = errors.view(2, len(specs), -1, self.views).mean(dim=3)
+        names = [f"{spec.name}_{what}" for what in ("loss", "prior_loss") for spec in specs]
+        return dict(zip(names, means.flatten(0, 1), strict=True))
 
     def lesson(self, index: int, rows: Rows, spec: AdapterSpec, purpose: str) -> Lesson:
         """What an adapter learns from in an ordinary training step; see ``train``."""
