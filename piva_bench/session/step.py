@@ -79,7 +79,7 @@ class Step(Session):
 
     @property
     def diagnosed(self) -> bool:
-        """Whether this is one of the steps, every ``DIAGNOSED``-th, after which adapters have learnt, at which a rule may ask what it needs only to be
+        """Whether this is one of the steps, every ``DIAGNOSED``-th, at which a rule may ask what it needs only to be
         understood; the scalars of such steps may be missing from the others.
         """
         return (self.index + 1) % DIAGNOSED == 0
