@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 
 from piva_bench.metrics.protocol import Undefined
 
@@ -163,6 +164,18 @@ def silhouette_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Value
     """Intersection over union of silhouettes [V, H, W], all views pooled."""
     union = int((first | second).sum())
     return int((first & second).sum()) / union if union else Undefined("nothing is seen in either")
+
+
+def haze(edit: NDArray[np.floating], *known: NDArray[np.floating]) -> Value:
+    """Mean opacity of an edit where nothing should be, in [0, 1]; all views pooled.
+
+    Args:
+        edit: its alpha [V, H, W].
+        known: alphas of what may be there. A pixel round them is left out: edges of renders are soft.
+    """
+    filled = binary_dilation(np.maximum.reduce(known) > 0, np.ones((1, 3, 3), bool))
+    empty = edit[~filled]
+    return float(empty.mean(dtype=np.float64)) if empty.size else Undefined("the object fills every view")
 
 
 def depth_change(first: NDArray[np.floating], second: NDArray[np.floating], size: float) -> Value:

@@ -123,7 +123,7 @@ def views_metrics(clip: Clip) -> Metrics:
 
 
 def truth_metrics(distances: Sequence[Distance], *, headline: bool) -> Metrics:
-    """How far is it from the true edit? ``headline``: whether compact tables show two of them."""
+    """How far is it from the true edit? ``headline``: whether compact tables show three of them."""
     return (
         MetricInfo("reference_psnr", "PSNR cf", "dB", "higher", 1, "oracle", headline=headline, description=
             f"Edit against the exact counterfactual. {_VIEWS} {_CAP}"),
@@ -133,6 +133,9 @@ def truth_metrics(distances: Sequence[Distance], *, headline: bool) -> Metrics:
             f"{each.what} between edit and exact counterfactual. {_SOME}") for each in distances),
         MetricInfo("reference_silhouette_iou", "Sil. IoU cf", "", "higher", 100, "oracle", headline=headline,
             description="Intersection over union of the silhouettes of edit and counterfactual, all views pooled."),
+        MetricInfo("haze", "Haze", "share", "lower", 100, "oracle", headline=headline, description=
+            "Mean opacity of the edit where neither source nor counterfactual has anything, a pixel round both left "
+            "out; all views pooled: fog and floaters that an edit leaves in the air."),
         MetricInfo("reference_depth_change", "Depth error cf", "", "lower", 100, "oracle", description=
             f"Mean absolute difference of the depths of edit and counterfactual, {_DEPTH}"),
     )

@@ -18,6 +18,7 @@ from piva_bench.metrics.views import (
     directional_similarity,
     front_confusion,
     front_repetition,
+    haze,
     janus_index,
     silhouette_iou,
 )
@@ -78,6 +79,9 @@ def score_views(
     scores: dict[str, Value] = {
         "view_inconsistency": _consistency(edit),
         "view_inconsistency_source": _consistency(pair.source),
+        "haze": haze(edit.alpha, *(views.alpha for views in known.values()))
+        if "reference" in known
+        else NO_REFERENCE,
     }
     for end, encoder in encoders.items():
         found = _embedded(encoder, edited, pictures, pair.prompts, edit.cameras)

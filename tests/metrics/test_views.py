@@ -12,6 +12,7 @@ from piva_bench.metrics.views import (
     directional_similarity,
     front_confusion,
     front_repetition,
+    haze,
     janus_index,
     silhouette_iou,
 )
@@ -105,6 +106,39 @@ def test_shape_changes_have_closed_forms():
     assert isinstance(depth_change(z, np.zeros_like(z), 1.0), Undefined)
 
 
+def test_haze_is_the_mean_opacity_where_nothing_should_be():
+    rng = np.random.default_rng(0)
+    edit = rng.random((2, 12, 12))
+    source, truth = np.zeros((2, 2, 12, 12))
+    source[0, 3:6, 4] = 0.1  # the faintest edge counts as something
+    truth[1, 0, 0] = 1
+    there = {(v, y, x) for v, y, x in zip(*np.nonzero(source + truth), strict=True)}
+    empty = [
+        edit[v, y, x]
+        for v in range(2)
+        for y in range(12)
+        for x in range(12)
+        if not any(w == v and abs(a - y) <= 1 and abs(b - x) <= 1 for w, a, b in there)
+    ]
+    assert haze(edit, source, truth) == pytest.approx(np.mean(empty))
+    assert haze(source, source, truth) == haze(truth, source, truth) == 0
+    assert isinstance(haze(edit, np.ones((2, 12, 12))), Undefined)
+
+
+def test_fog_in_the_air_is_a_score_and_a_grown_part_of_the_truth_is_none():
+    source = ball_views(4, 24)
+    wide = np.zeros_like(source.images)
+    wide[:, 2:22, 2:22] = [200, 0, 0, 255]
+    truth = PosedViews(wide, source.cameras, source.depth)
+    foggy = source.images.copy()
+    foggy[foggy[..., 3] == 0] = [90, 90, 90, 51]
+    fog = PosedViews(foggy, source.cameras, source.depth)
+    assert score(source, fog, reference=source)["haze"] == pytest.approx(0.2)
+    assert score(source, truth, reference=truth)["haze"] == 0
+    assert score(source, truth, reference=source)["haze"] > 0.3
+    assert score(source, fog)["haze"] == Undefined("the sample has no counterfactual views")
+
+
 def ball_views(count=12, size=48, paint=None, elevation=0.0):
     """A matte ball of radius 1, exact: colour from the point in space, or from each view's number."""
     cameras = RIG.turntable(count, size, elevation=elevation)
@@ -191,7 +225,7 @@ def test_scores_of_an_edit_its_identity_and_its_counterfactual():
     same = score(source, source)
     assert same["clip_directional"] == Undefined("no view was changed")
     assert set(same) | {"source_grey", "reference_grey"} == set(scores)
-    unknown = {name for name in same if name.startswith("reference")} | {"front_confusion"}
+    unknown = {name for name in same if name.startswith("reference")} | {"front_confusion", "haze"}
     assert {same[name] for name in unknown} == {Undefined("the sample has no counterfactual views")}
     flat = score(source.without_depth(), edit)
     assert flat["source_depth_change"] == Undefined("the views have no depth")

@@ -13,7 +13,7 @@ from piva_bench.metrics.studio_evaluators import StudioEvaluators
 from piva_bench.metrics.views import Value, attribute_scores
 from piva_bench.metrics.views_v1.table import METRICS
 
-DEFINITIONS = "views-v1/1"
+DEFINITIONS = "views-v1/2"
 """Raise the last number when a metric's code changes what it computes."""
 HEADS = ("object", "color", "material", "print", "pose", "accessory")
 """Attributes of the object. The others are those of the place, which no edit of the object can change."""
