@@ -75,45 +75,6 @@ def direction_consistency(source: Vectors, edit: Vectors, *, closed: bool = True
     return _mean(cosines if closed else cosines[:-1], "no two neighbouring views were changed")
 
 
-def janus_index(views: Vectors, azimuths: Vectors, front: Vectors, back: Vectors) -> Value:
-    """Share of the views from behind (over 90 degrees) that look more like the front's text than the back's.
-
-    0 is an object with one face; a face on every side gives 1.
-    """
-    behind = np.abs(azimuths) > 90
-    if not behind.any():
-        return Undefined("no view looks from behind")
-    if np.allclose(front, back):
-        return Undefined("the prompts do not tell the front from the back")
-    seen = unit(views[behind])
-    return float((seen @ unit(front) > seen @ unit(back)).mean())
-
-
-def front_confusion(views: Vectors, reference: Vectors, azimuths: Vectors) -> Value:
-    """Share of the views from behind that are nearer to the counterfactual's front than to its view from there.
-
-    It needs no text, and the counterfactual itself has 0; an object that looks the same from all sides says little.
-    """
-    behind = np.abs(azimuths) > 90
-    if not behind.any():
-        return Undefined("no view looks from behind")
-    seen, true = unit(views), unit(reference)
-    front = seen[behind] @ true[np.abs(azimuths).argmin()]
-    return float((front > (seen[behind] * true[behind]).sum(-1)).mean())
-
-
-def front_repetition(views: Vectors, azimuths: Vectors) -> Value:
-    """Mean cosine of the views from behind with the frontmost view. Read it beside the source's own value.
-
-    It needs no text: a face that appears at the back makes the back resemble the front.
-    """
-    behind = np.abs(azimuths) > 90
-    if not behind.any():
-        return Undefined("no view looks from behind")
-    seen = unit(views)
-    return float((seen[behind] @ seen[np.abs(azimuths).argmin()]).mean())
-
-
 Attributes = Sequence[Mapping[str, str]]
 """What a classifier reads off each view: attribute to value."""
 

@@ -22,8 +22,6 @@ class Clip:
     Attributes:
         note: which CLIP it is.
         prompts: when the target prompt names the side.
-        janus: how to read the Janus index.
-        confusion: how to read the one against the counterfactual.
         headlines: the names of those that compact tables show, without ``end``.
         end: ends their names.
         mark: ends their titles.
@@ -31,8 +29,6 @@ class Clip:
 
     note: str
     prompts: str
-    janus: str
-    confusion: str
     headlines: tuple[str, ...]
     end: str = ""
     mark: str = ""
@@ -107,18 +103,6 @@ def views_metrics(clip: Clip) -> Metrics:
         MetricInfo("direction_consistency", "Dir. consistency", "cosine", "higher", 100, "views", description=
             "Cosine of the changes of the embeddings of neighbouring views, source to edit "
             "(Instruct-NeRF2NeRF, arXiv 2303.12789)."),
-        MetricInfo("front_confusion", "Janus cf", "share", "lower", 100, "oracle", description=
-            "Share of the views from behind whose embedding is nearer to the counterfactual's front view than to its "
-            f"view from the same side: a front seen at the back. {clip.confusion}"),
-        MetricInfo("janus_index", "Janus", "share", "lower", 100, "views", description=
-            "Share of the views from behind that are nearer to the front's prompt than to the back's. "
-            f"{clip.janus}"),
-        MetricInfo("janus_index_source", "Janus source", "share", "none", 100, "views", description=
-            "The same of the source's views: how well this CLIP tells this object's back from its front."),
-        MetricInfo("front_repetition", "Front repet.", "cosine", "none", 100, "views", description=
-            "Mean cosine of the views from behind with the frontmost one: no text needed."),
-        MetricInfo("front_repetition_source", "Front repet. source", "cosine", "none", 100, "views", description=
-            "The same of the source's views."),
     )
 
 

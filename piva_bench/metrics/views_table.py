@@ -16,10 +16,7 @@ from piva_bench.metrics.views import (
     depth_change,
     direction_consistency,
     directional_similarity,
-    front_confusion,
-    front_repetition,
     haze,
-    janus_index,
     silhouette_iou,
 )
 from piva_bench.metrics.views_consistency import back_project, multi_view_consistency
@@ -104,20 +101,11 @@ def _embedded(
     texts = np.asarray(encoder.encode_texts([text for pair in prompts.values() for text in pair]))
     told = {side: texts[2 * number : 2 * number + 2] for number, side in enumerate(prompts)}
     of_source, of_target = np.stack([told[side] for side in cameras.view_names], axis=1)
-    front, back = told["front"][1], told["back"][1]
-    azimuths = cameras.azimuths
     return {
         "clip_similarity": clip_similarity(second, of_target),
         "clip_similarity_source": clip_similarity(first, of_target),
         "clip_directional": directional_similarity(first, second, of_source, of_target),
         "direction_consistency": direction_consistency(first, second),
-        "janus_index": janus_index(second, azimuths, front, back),
-        "janus_index_source": janus_index(first, azimuths, front, back),
-        "front_repetition": front_repetition(second, azimuths),
-        "front_repetition_source": front_repetition(first, azimuths),
-        "front_confusion": front_confusion(second, seen["reference"], azimuths)
-        if "reference" in seen
-        else NO_REFERENCE,
     }
 
 

@@ -10,10 +10,7 @@ from piva_bench.metrics.views import (
     depth_change,
     direction_consistency,
     directional_similarity,
-    front_confusion,
-    front_repetition,
     haze,
-    janus_index,
     silhouette_iou,
 )
 from piva_bench.metrics.views_consistency import multi_view_consistency
@@ -74,25 +71,6 @@ def test_one_change_for_all_views_is_perfectly_consistent_and_alternating_ones_a
     edit[::2, 1:3] = [0, 1]
     expected = (np.sqrt(0.5) - 1) ** 2 / (2 - np.sqrt(2))  # of (c-1, c, 0) and (c-1, 0, c), c = 1/sqrt 2
     assert direction_consistency(source, edit) == pytest.approx(expected)
-
-
-def test_a_face_on_every_side_is_a_janus():
-    azimuths = np.array([0.0, 60, 120, 180, -120, -60])
-    front, back = np.array([1.0, 0, 0.2]), np.array([0.0, 1, 0.2])
-    one_face = np.where(np.abs(azimuths)[:, None] > 90, back, front)
-    assert janus_index(one_face, azimuths, front, back) == 0
-    assert janus_index(np.tile(front, (6, 1)), azimuths, front, back) == 1
-    two_faces = one_face.copy()
-    two_faces[3] = front
-    assert janus_index(two_faces, azimuths, front, back) == pytest.approx(1 / 3)
-    assert front_repetition(one_face, azimuths) == pytest.approx(0.04 / 1.04)
-    assert front_repetition(two_faces, azimuths) == pytest.approx((1 + 2 * 0.04 / 1.04) / 3)
-    assert front_confusion(one_face, one_face, azimuths) == 0
-    assert front_confusion(two_faces, one_face, azimuths) == pytest.approx(1 / 3)
-    assert front_confusion(np.tile(front, (6, 1)), one_face, azimuths) == 1
-    assert isinstance(janus_index(front[None], np.array([10.0]), front, back), Undefined)
-    # Prompts that name no side.
-    assert isinstance(janus_index(one_face, azimuths, front, front), Undefined)
 
 
 def test_shape_changes_have_closed_forms():
@@ -225,7 +203,7 @@ def test_scores_of_an_edit_its_identity_and_its_counterfactual():
     same = score(source, source)
     assert same["clip_directional"] == Undefined("no view was changed")
     assert set(same) | {"source_grey", "reference_grey"} == set(scores)
-    unknown = {name for name in same if name.startswith("reference")} | {"front_confusion", "haze"}
+    unknown = {name for name in same if name.startswith("reference")} | {"haze"}
     assert {same[name] for name in unknown} == {Undefined("the sample has no counterfactual views")}
     flat = score(source.without_depth(), edit)
     assert flat["source_depth_change"] == Undefined("the views have no depth")

@@ -16,9 +16,6 @@ from piva_bench.metrics.views_metrics import (
 _CLIP = Clip(
     note="Studio CLIP, trained on studio captions; not comparable with any public CLIP.",
     prompts="as captions do",
-    janus="The studio's CLIP tells sides apart by words badly: read it beside the source's and the counterfactual's.",
-    confusion="The studio's CLIP hardly tells sides apart: unedited sources are not near 0 either, so read it beside "
-    "`identity`.",
     headlines=("clip_similarity", "direction_consistency"),
 )
 _STLPIPS = Distance(
