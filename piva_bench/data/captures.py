@@ -125,6 +125,10 @@ class CaptureScene:
         kept = kept_arrays(key, ("images", "depth"), self._render)
         return on_colour(PosedViews(kept["images"], cameras, kept["depth"]), self.colour)
 
+    def places(self) -> tuple[NDArray[np.uint8], ...]:
+        """None: it stands before a colour."""
+        return ()
+
     @property
     def _opened(self) -> OwnScene:
         return _open(self.path, self.id, self.resolution)

@@ -79,6 +79,10 @@ class PhotographedModel:
         """Views once round, from the front, before white."""
         return self._shots("turntable", RIG.turntable(FRAMES, self.resolution))
 
+    def places(self) -> tuple[NDArray[np.uint8], ...]:
+        """None: it stands before a colour."""
+        return ()
+
     def _shots(self, name: str, cameras: Cameras) -> Shots:
         kept = self._arrays(name, f"{name}_depth")
         return on_colour(PosedViews(kept[name], cameras, kept[f"{name}_depth"]), WHITE)

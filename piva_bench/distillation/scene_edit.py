@@ -34,7 +34,7 @@ def distill_scenes(
     start = time.perf_counter()
     taken: dict[int, list[SceneOutcome]] = {}
     with torch.inference_mode(False), torch.no_grad():
-        edits = [FieldEdit(task, denoiser.device) for task in batch]
+        edits = [FieldEdit(task, denoiser.device, seed) for task in batch]
         run = Distillation(rule, SceneViews(edits, denoiser, batch[0].params.views, seed), denoiser, seed)
 
         def outcomes() -> list[SceneOutcome]:

@@ -1,9 +1,9 @@
 """Scores of a 3D edit from posed views of source, edit and counterfactual: pure functions of what they are given.
 
-Embeddings are [V, D] in the order of the views; texts [D], or [V, D] where each view has its own. They need not be
-normalised, every function does it, before any difference is taken (Vox-E's script takes differences of raw
-embeddings, which weighs views by their norm; its numbers are not these). A value that has none is
-:class:`Undefined` with a reason.
+Embeddings are [B, V, D]: the V views in order, before each of B backdrops; texts [D], or [V, D] where each view has
+its own. Of a view the backdrop counts before which it does worst. Embeddings need not be normalised, every function
+does it, before any difference is taken (Vox-E's script takes differences of raw embeddings, which weighs views by their
+norm; its numbers are not these). A value that has none is :class:`Undefined` with a reason.
 """
 
 from __future__ import annotations
@@ -37,14 +37,22 @@ def _cosines(first: Vectors, second: Vectors) -> NDArray[np.float64]:
     return np.where(defined, cosine, np.nan)
 
 
-def _mean(values: NDArray[np.floating], reason: str) -> Value:
-    defined = values[np.isfinite(values)]
+def worst_mean(values: NDArray[np.floating], reason: str, *, higher: bool = True) -> Value:
+    """Mean over views of the worst value [B, V] before any backdrop; NaN has none.
+
+    Args:
+        values: one for each backdrop and view.
+        reason: why there is none, if there is none.
+        higher: whether high is good.
+    """
+    worst = (np.fmin if higher else np.fmax).reduce(values, axis=0)
+    defined = worst[np.isfinite(worst)]
     return float(defined.mean()) if defined.size else Undefined(reason)
 
 
-def clip_similarity(views: Vectors, text: Vectors) -> float:
+def clip_similarity(views: Vectors, text: Vectors) -> Value:
     """Mean cosine of the views with their text."""
-    return float((unit(views) * unit(text)).sum(-1).mean())
+    return worst_mean((unit(views) * unit(text)).sum(-1), "there is no view")
 
 
 def directional_similarity(
@@ -58,11 +66,14 @@ def directional_similarity(
     if (np.linalg.norm(wanted, axis=-1) <= SMALL).all():
         return Undefined("source and target prompt have the same embedding")
     change = unit(edit) - unit(source)
-    return _mean(_cosines(change, np.broadcast_to(wanted, change.shape)), "no view was changed")
+    return worst_mean(_cosines(change, np.broadcast_to(wanted, change.shape)), "no view was changed")
 
 
 def direction_consistency(source: Vectors, edit: Vectors, *, closed: bool = True) -> Value:
-    """Mean cosine of the changes of neighbouring views (InstructNeRF2NeRF, section 4).
+    """Mean cosine of the edit vectors of neighbouring views, edit less source.
+
+    Three formulas go by this name: this one; the cosine of the edit's step from view to view with the source's, which
+    is what Instruct-NeRF2NeRF's authors compute; and the cosine of neighbouring frames' embeddings.
 
     Args:
         source: embeddings of the source's views.
@@ -70,13 +81,12 @@ def direction_consistency(source: Vectors, edit: Vectors, *, closed: bool = True
         closed: whether the last view neighbours the first, as on a turntable.
     """
     change = unit(edit) - unit(source)
-    following = np.roll(change, -1, axis=0)
-    cosines = _cosines(change, following)
-    return _mean(cosines if closed else cosines[:-1], "no two neighbouring views were changed")
+    cosines = _cosines(change, np.roll(change, -1, axis=1))
+    return worst_mean(cosines if closed else cosines[:, :-1], "no two neighbouring views were changed")
 
 
-Attributes = Sequence[Mapping[str, str]]
-"""What a classifier reads off each view: attribute to value."""
+Attributes = Sequence[Sequence[Mapping[str, str]]]
+"""What a classifier reads, before each backdrop, off each view: attribute to value."""
 
 
 def attribute_scores(
@@ -85,8 +95,9 @@ def attribute_scores(
     """What of an edit a classifier sees, and what it sees of the rest; shares of views.
 
     What the edit is to change is what the classifier itself sees differ between source and counterfactual in at
-    least half of the views; the yardstick is its reading of the counterfactual in the same view. So a mistake that
-    it makes on both is not counted against the method.
+    least half of the views, all backdrops together; the yardstick is its reading of the counterfactual in the same view
+    before the same backdrop. So a mistake that it makes on both is not counted against the method. A view shows a value
+    if it does so before every backdrop.
 
     Args:
         source: readings of the source's views.
@@ -94,15 +105,17 @@ def attribute_scores(
         reference: of the counterfactual's.
         names: which side each view shows; ``edit_accuracy_worst`` is that of the side that shows the edit least.
     """
-    heads = list(reference[0])
-    same = {
-        head: np.array([a[head] == b[head] for a, b in zip(edit, reference, strict=True)]) for head in heads
-    }
-    meant = [
-        head
-        for head in heads
-        if 2 * sum(a[head] != b[head] for a, b in zip(source, reference, strict=True)) >= len(reference)
-    ]
+    heads = list(reference[0][0])
+
+    def differs(first: Attributes, head: str) -> NDArray[np.bool_]:
+        """[B, V] whether a reading is another one than the counterfactual's."""
+        return np.array([
+            [a[head] != b[head] for a, b in zip(*pair, strict=True)]
+            for pair in zip(first, reference, strict=True)
+        ])  # fmt: skip
+
+    same = {head: ~differs(edit, head).any(axis=0) for head in heads}
+    meant = [head for head in heads if differs(source, head).mean() >= 0.5]
     kept = [head for head in heads if head not in meant]
     unseen = Undefined("the classifier sees no attribute change in the counterfactual")
     sides = [np.array([name == side for name in names]) for side in sorted(set(names))]

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from piva_bench.metrics.protocol import MetricInfo
 
-_VIEWS = "Mean over all views of the turntable."
-_SOME = "Mean over every third view of the turntable."
+_WORSE = "of each the worse of two backdrops that the edit has not seen"
+_VIEWS = f"Mean over all views of the turntable, {_WORSE}."
+_SOME = f"Mean over every sixth view of the turntable, {_WORSE}."
 _CAP = "At most 58.92 dB (rounding to 8 bits), which equal pictures get."
 _DEPTH = "as a share of the source's size, where both hit something."
 
@@ -63,12 +64,13 @@ def text_metrics(clip: Clip) -> Metrics:
     """Does the edit show what its prompt says, from all sides?"""
     return clip.named(
         MetricInfo("clip_similarity", "CLIP", "cosine", "higher", 100, "text", description=
-            f"Cosine of the edit to the target prompt, which names the side {clip.prompts}. {_VIEWS}"),
+            f"Cosine of the edit to the target prompt, which names the side {clip.prompts}. Mean over all views of the "
+            "turntable, in the scene's own place, which prompts may name."),
         MetricInfo("clip_similarity_source", "CLIP source", "cosine", "none", 100, "text", description=
             "The same of the unedited source: what it would be without any edit."),
         MetricInfo("clip_directional", "CLIP dir.", "cosine", "higher", 100, "text", description=
             "Cosine between the change of a view's embedding and the change of the prompt's, source to edit, of unit "
-            "embeddings (Instruct-NeRF2NeRF, arXiv 2303.12789); views without change are left out."),
+            f"embeddings (Instruct-NeRF2NeRF, arXiv 2303.12789); views without change are left out. {_VIEWS}"),
     )
 
 
@@ -100,9 +102,12 @@ INCONSISTENCY = (
 def views_metrics(clip: Clip) -> Metrics:
     """Do the views show one object, to a CLIP?"""
     return clip.named(
-        MetricInfo("direction_consistency", "Dir. consistency", "cosine", "higher", 100, "views", description=
-            "Cosine of the changes of the embeddings of neighbouring views, source to edit "
-            "(Instruct-NeRF2NeRF, arXiv 2303.12789)."),
+        MetricInfo("direction_consistency", "Dir. consistency (edit vectors)", "cosine", "higher", 100, "views",
+            description="Cosine between the edit vectors of neighbouring views, E(edit) - E(source) here and there, "
+            f"with unit embeddings E. {_VIEWS} Of the formulas in use under this name it is the one of edit vectors. "
+            "Instruct-NeRF2NeRF's authors give neighbouring frames to the directional score (the cosine of the edit's "
+            "step from view to view with the source's), others compare the frames' embeddings themselves: their "
+            "numbers are not these."),
     )
 
 

@@ -84,6 +84,7 @@ class Scenes(Kind):
             edited=edit.views(source.views.cameras),
             reference=None if reference is None else reference.views,
             backgrounds=source.backgrounds,
+            backdrops=sample.load_backdrops(),
             prompts={side: sample.prompts(side) for side in SIDES},
         )
 
