@@ -27,6 +27,7 @@ from piva_bench.scene.views import PosedViews
 
 if TYPE_CHECKING:
     from piva_bench.profiles import Profile
+    from piva_bench.scene.cameras import Cameras
 
 LIST = "scenes.yaml"
 SHIPPED = "nerf-synthetic"
@@ -110,6 +111,11 @@ class CaptureScene:
         """[2, 3] about the ball that every camera sees whole."""
         return self._opened.box
 
+    @property
+    def turntable_cameras(self) -> Cameras:
+        """Once round at the capture's cameras' mean distance and elevation."""
+        return self._opened.turntable
+
     def fit_views(self) -> Shots:
         """The capture's pictures."""
         return on_colour(self._opened.views, self.colour)
@@ -120,7 +126,7 @@ class CaptureScene:
         Raises:
             DataError: the capture cannot be read or fitted.
         """
-        cameras = self._opened.turntable
+        cameras = self.turntable_cameras
         key = content_key({"turntable": VERSION, "scene": self.id, "frames": FRAMES})
         kept = kept_arrays(key, ("images", "depth"), self._render)
         return on_colour(PosedViews(kept["images"], cameras, kept["depth"]), self.colour)
@@ -141,7 +147,7 @@ class CaptureScene:
         shots = self.fit_views()
         device = "cuda" if torch.cuda.is_available() else "cpu"
         field = fitted_field(self.id, shots.views, self.box, UsualFit(), device, background=shots.colour)
-        views = field.render_views(self._opened.turntable)
+        views = field.render_views(self.turntable_cameras)
         return {"images": views.images, "depth": views.need_depth("keeping views")}
 
 

@@ -71,13 +71,18 @@ class PhotographedModel:
         """[2, 3] the model's box and some room about it."""
         return self._arrays("box")["box"]
 
+    @property
+    def turntable_cameras(self) -> Cameras:
+        """Of the views to judge by."""
+        return RIG.turntable(FRAMES, self.resolution)
+
     def fit_views(self) -> Shots:
         """Views from all over the rig's sphere, before white."""
         return self._shots("fit", RIG.sphere(MODEL_VIEWS, self.resolution))
 
     def turntable(self) -> Shots:
         """Views once round, from the front, before white."""
-        return self._shots("turntable", RIG.turntable(FRAMES, self.resolution))
+        return self._shots("turntable", self.turntable_cameras)
 
     def places(self) -> tuple[NDArray[np.uint8], ...]:
         """None: it stands before a colour."""

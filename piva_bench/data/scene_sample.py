@@ -14,6 +14,7 @@ from piva_bench.data.backdrops import unseen
 from piva_bench.data.sample import Sample
 
 if TYPE_CHECKING:
+    from piva_bench.scene.cameras import Cameras
     from piva_bench.scene.views import PosedViews
 
 SIDES = ("front", "side", "back")
@@ -57,6 +58,10 @@ class SceneSource(Protocol):
     @property
     def box(self) -> NDArray[np.floating[Any]]:
         """[2, 3] lowest and highest corner of the room that the object and any edit of it may fill."""
+
+    @property
+    def turntable_cameras(self) -> Cameras:
+        """Those of ``turntable``, which may take long to make."""
 
     def fit_views(self) -> Shots:
         """Views to fit a field to."""

@@ -41,6 +41,7 @@ from piva_bench.scene.views import PosedViews
 if TYPE_CHECKING:
     from piva_bench.data.listed_scenes import ListedScenes
     from piva_bench.profiles import Profile
+    from piva_bench.scene.cameras import Cameras
 
 CARD, MANIFEST = "dataset.yaml", "scenes.json"
 
@@ -70,6 +71,11 @@ class StoredScene:
     def box(self) -> NDArray[np.float64]:
         """[2, 3] of the stage."""
         return np.array(self.manifest.stage.box, np.float64)
+
+    @property
+    def turntable_cameras(self) -> Cameras:
+        """Of the views to judge by."""
+        return self.manifest.stage.cameras(self.manifest.turntable)
 
     def fit_views(self) -> Shots:
         """Views to fit a field to."""

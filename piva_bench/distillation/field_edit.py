@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from piva_bench.distillation.scenes import View
+from piva_bench.distillation.state import optimizer_tensors, restore_optimizer
 from piva_bench.method import SceneTask
 from piva_bench.scene.field import Rendered, grow
 from piva_bench.scene.regularisers import (
@@ -96,6 +97,16 @@ class FieldEdit:
         names = view_names(self.sample_id, views)
         draws = BatchNoise(self.seed, names, self._backgrounds.device)
         return draws.uniform(step, "edit/background", (3, 1, 1))
+
+    def state(self, prefix: str) -> dict[str, Tensor]:
+        """What is moved and its optimiser, by name."""
+        return {f"{prefix}/raw": self.field.raw, **optimizer_tensors(self.optimizer, f"{prefix}/optimizer")}
+
+    @torch.no_grad()
+    def restore(self, prefix: str, tensors: Mapping[str, Tensor]) -> None:
+        """Puts back what ``state`` gave."""
+        self.field.raw.copy_(tensors[f"{prefix}/raw"])
+        restore_optimizer(self.optimizer, f"{prefix}/optimizer", tensors)
 
     def penalty(self) -> Tensor:
         """The weighted regularisers of the field and of the views last shown."""

@@ -129,7 +129,9 @@ def _trial(units: Sequence[Unit], denoiser: Denoiser, resolution: int) -> Callab
         # What is kept for other edits would make the second trial another one than the first.
         denoiser.kept, kept = None, denoiser.kept
         try:
-            tasks = [kind.task(unit.sample, variant, resolution, denoiser.device) for unit in units[:count]]
+            tasks = [
+                kind.trial_task(unit.sample, variant, resolution, denoiser.device) for unit in units[:count]
+            ]
             short = replace(variant, params=variant.params.model_copy(update={"steps": 1}))
             memory = PeakMemory(denoiser.device)
             kind.timed_edit(short.method(), tasks, denoiser, units[0].seed)

@@ -78,7 +78,7 @@ def _trial(units: Sequence[Unit], denoiser: Denoiser, resolution: int) -> float:
     """Seconds per edit. Two short runs tell a step's cost from what is paid once."""
     variant = units[0].variant
     tasks = [
-        KINDS[variant.kind].task(unit.sample, variant, resolution, denoiser.device)
+        KINDS[variant.kind].trial_task(unit.sample, variant, resolution, denoiser.device)
         for unit in units
         if not isinstance(unit.sample, UnreadableSample)
     ]

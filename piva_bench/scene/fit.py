@@ -57,6 +57,23 @@ def silhouette_hull(field: RadianceField, views: PosedViews) -> Tensor:
     return hull.view(nodes.shape[:3])
 
 
+def blank_field(views: PosedViews, grid: Grid, device: torch.device | str = "cpu") -> RadianceField:
+    """A field before its fit: fog wherever the views' silhouettes leave room.
+
+    Raises:
+        DataError: silhouettes that leave nothing.
+    """
+    field = RadianceField(grid).to(device)
+    if not views.opaque:
+        hull = silhouette_hull(field, views)
+        if not hull.any():
+            raise DataError(
+                "the views' silhouettes share no point of the box: do poses and box belong together?"
+            )
+        field.set_open(hull)
+    return field
+
+
 def fit_field(
     views: PosedViews,
     grid: Grid,
@@ -85,14 +102,7 @@ def fit_field(
         raise DataError(
             "these views have no transparent pixel: name the background's colour, or give them masks"
         )
-    field = RadianceField(grid).to(device)
-    if not views.opaque:
-        hull = silhouette_hull(field, views)
-        if not hull.any():
-            raise DataError(
-                "the views' silhouettes share no point of the box: do poses and box belong together?"
-            )
-        field.set_open(hull)
+    field = blank_field(views, grid, device)
     rays, target = _pixels(field, views, device)
     behind = None if background is None else torch.tensor(background, device=device)
     generator = torch.Generator().manual_seed(params.seed)

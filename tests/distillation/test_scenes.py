@@ -14,6 +14,7 @@ from methods.dds import DDS
 from methods.identity import Identity
 from methods.piva import Piva
 from methods.vae_roundtrip import VaeRoundtrip
+from piva_bench.diffusion import autoencoder
 from piva_bench.distillation.field_edit import FieldEdit
 from piva_bench.distillation.scenes import SceneViews, choose_views
 from piva_bench.errors import UserError
@@ -172,6 +173,30 @@ def test_gradients_pass_through_the_autoencoder(denoiser):
     there, back = (denoiser.encode_images(pictures + sign * step * direction) for sign in (1, -1))
     expected = ((there - back) * pull).sum() / (2 * step)
     assert (gradient * direction).sum().item() == pytest.approx(expected.item(), rel=0.02)
+
+
+def test_views_are_encoded_in_parts_with_the_same_gradients_and_a_share_of_the_memory(denoiser, monkeypatch):
+    pictures, pull = torch.rand(6, 3, 32, 32) * 2 - 1, torch.randn(6, 4, 8, 8)
+
+    def encode(together):
+        monkeypatch.setattr(autoencoder, "TOGETHER", together)
+        leaf, kept = pictures.clone().requires_grad_(), []
+
+        def note(tensor):
+            kept.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            latents = denoiser.encode(leaf)
+        held = sum(kept)
+        (gradient,) = torch.autograd.grad((latents * pull).sum(), leaf)
+        return latents.detach(), gradient, held
+
+    whole, parts, each = (encode(32 * 32 * count) for count in (6, 4, 1))
+    for other in (parts, each):
+        torch.testing.assert_close(other[0], whole[0])
+        torch.testing.assert_close(other[1], whole[1], rtol=1e-4, atol=1e-6)
+        assert other[2] < 0.1 * whole[2]
 
 
 def dds_by_hand(folder, denoiser, task, params, seed):
