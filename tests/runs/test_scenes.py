@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -100,6 +101,11 @@ def test_edits_of_scenes_are_stored_scored_and_found_again(do, tmp_path):
             shown = field.render_views(turn.cameras)
             # The kept field is in half precision.
             assert np.abs(shown.images[..., 3].astype(int) - views.images[..., 3]).max() <= 2
+            names = {name.replace(record.key, "KEY") for name in record.files}
+            assert {"depth/KEY.png", "normals/KEY.png", "fields/KEY.safetensors"} <= names
+            for name in names & {"mesh/KEY.glb", "mesh/KEY.ply"}:
+                path = tmp_path / "out" / name.replace("KEY", record.key)
+                assert len(trimesh.load(path, force="mesh").faces) > 0
         assert store.load_image(record).shape == (SIZE, SIZE, 3)
     dds = summary.records[0]
     assert {"steps", "views", "fit_steps", "field_learning_rate"} <= set(dds.params)

@@ -12,7 +12,7 @@ from piva_bench.method import EditMethod, EditOutcome, SceneOutcome, SceneTask
 from piva_bench.metrics.protocol import ViewsPair
 from piva_bench.runs.kinds.base import Encoded, Kind, Task
 from piva_bench.runs.store import sha256
-from piva_bench.runs.views import depth_path, encode_views, field_path
+from piva_bench.runs.views import depth_path, encode_field, encode_views, field_path
 from piva_bench.scene.field import Grid, RadianceField
 from piva_bench.scene.fit import blank_field
 from piva_bench.scene.kept_fields import fitted_field
@@ -99,6 +99,9 @@ class Scenes(Kind):
         files = {depth_path(key): depth}
         if keep_field and outcome.field is not None:
             files[field_path(key)] = outcome.field.to_bytes()
+            for name, content in encode_field(outcome.field, outcome.views.cameras).items():
+                what, _, ending = name.partition(".")
+                files[f"{what}/{key}.{ending}"] = content
         return Encoded(png, sha256(png), files)
 
     def pair(self, sample: Sample, edit: Edit) -> ViewsPair:
