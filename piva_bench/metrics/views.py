@@ -114,7 +114,9 @@ def attribute_scores(
             for pair in zip(first, reference, strict=True)
         ])  # fmt: skip
 
-    same = {head: ~differs(edit, head).any(axis=0) for head in heads}
+    same: dict[str, NDArray[np.bool_]] = {
+        head: np.all(~differs(edit, head), axis=0, keepdims=True)[0] for head in heads
+    }
     meant = [head for head in heads if differs(source, head).mean() >= 0.5]
     kept = [head for head in heads if head not in meant]
     unseen = Undefined("the classifier sees no attribute change in the counterfactual")

@@ -78,7 +78,7 @@ def test_another_program_reads_shape_colours_and_axes(kind):
     above = mesh.vertices[:, 1] > 0.47
     low, high = mesh.vertices[~above], mesh.vertices[above]
     assert (low.min(0) + low.max(0)) / 2 == pytest.approx([0.4, 0, 0], abs=0.03)
-    assert np.ptp(low, axis=0) == pytest.approx(0.8, abs=0.1)  # two voxels
+    assert np.ptp(low, axis=0) == pytest.approx(0.8, abs=0.12)  # two voxels and the foot of the other
     assert (high.min(0) + high.max(0)) / 2 == pytest.approx([0.4, 0.65, -0.2], abs=0.03)
     for part, display in ((~above, (0.8, 0.3, 0.2)), (above, (0.1, 0.2, 0.9))):
         # glTF's vertex colours are linear (IEC 61966-2-1), PLY's are what one sees.
