@@ -194,8 +194,4 @@ def print_plan(prepared: Prepared) -> None:
     for one in estimates:
         typer.echo(f"  {one.variant.name}: {one.edits} edits, about {one.seconds:.0f} s (from {one.basis})")
     if estimates:
-        minutes = sum(one.seconds for one in estimates) / 60
-        left_out = (
-            "scoring and the fits of new fields" if estimates[0].variant.kind == "scenes" else "scoring"
-        )
-        typer.echo(f"about {minutes:.1f} min in all, {left_out} not counted")
+        typer.echo(f"about {sum(one.seconds for one in estimates) / 60:.1f} min in all, scoring not counted")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,7 @@ class PhotographedModel:
     path: Path
     sha256: str
     resolution: int
+    rendered: ClassVar[bool] = False
     _faults: list[DataError] = field(default_factory=list, repr=False, compare=False)
 
     @cached_property

@@ -61,7 +61,11 @@ class SceneSource(Protocol):
 
     @property
     def turntable_cameras(self) -> Cameras:
-        """Those of ``turntable``, which may take long to make."""
+        """Where the turntable's views are taken from."""
+
+    @property
+    def rendered(self) -> bool:
+        """Whether the turntable is rendered from a field that has to be fitted first."""
 
     def fit_views(self) -> Shots:
         """Views to fit a field to."""
@@ -164,5 +168,7 @@ class SceneSample(Sample):
         return None
 
     def parts(self) -> tuple[Callable[[], object], ...]:
-        """What loads each of the sample's parts."""
+        """What loads each of the sample's parts; nothing is fitted for it."""
+        if self.scene.rendered:
+            return (self.load_views,)
         return self.load_views, self.load_turntable, self.load_counterfactual

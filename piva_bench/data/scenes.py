@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,7 @@ class StoredScene:
     base: Path
     manifest: Manifest
     files: Files
+    rendered: ClassVar[bool] = False
 
     @cached_property
     def id(self) -> str:
@@ -74,7 +75,7 @@ class StoredScene:
 
     @property
     def turntable_cameras(self) -> Cameras:
-        """Of the views to judge by."""
+        """Those of the manifest's path."""
         return self.manifest.stage.cameras(self.manifest.turntable)
 
     def fit_views(self) -> Shots:

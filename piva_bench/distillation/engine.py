@@ -221,7 +221,12 @@ class Distillation:
             return {name: done[0].predictions()[spec.name] for name, (spec, _) in fused.items()}
 
         step = Step(rows, self.predictor, index, self.rule.timesteps(index), learn)
+        version = latents._version
         gradient = _checked(self.rule.gradient(step), step)
+        if latents._version != version:
+            raise MethodError(
+                "The rule changes step.latents in place: it returns a gradient, and the engine moves them."
+            )
         self._keep(gradient.flatten(1).isfinite().all(dim=1), index)
         alive = self.alive.repeat_interleave(self.edit.views)
         # where, not a product: NaN times 0 is NaN.

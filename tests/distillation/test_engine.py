@@ -11,7 +11,7 @@ from methods.piva import Piva
 from methods.piva_analytic import PivaAnalytic
 from methods.sds import SDS
 from piva_bench.diffusion.schedule import Schedule
-from piva_bench.errors import UserError
+from piva_bench.errors import MethodError, UserError
 from piva_bench.params import LatentParams
 from piva_bench.session.noise import noise, timestep
 from tests.tiny_sd import make_tasks
@@ -280,3 +280,13 @@ def test_a_batch_is_moved_alike(denoiser):
     other = dataclasses.replace(second, params=LatentParams(learning_rate=0.2))
     with pytest.raises(UserError, match="edited alike"):
         DDS(DDS.Params(steps=1)).edit([first, other], denoiser, 0)
+
+
+def test_a_rule_that_moves_the_latents_itself_is_refused(denoiser):
+    class Mover(DDS):
+        def gradient(self, step):
+            step.latents.mul_(0.5)
+            return super().gradient(step)
+
+    with pytest.raises(MethodError, match="in place"):
+        Mover(DDS.Params(steps=1)).edit(make_tasks(1), denoiser, 0)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from piva_bench.data.scene_sample import SIDES, SceneSample, Shots
+from piva_bench.data.sample import UnreadableSample
+from piva_bench.data.scene_sample import SIDES, SceneSample
+from piva_bench.errors import DataError
 from piva_bench.method import EditMethod, EditOutcome, SceneOutcome, SceneTask
 from piva_bench.metrics.protocol import ViewsPair
 from piva_bench.runs.kinds.base import Encoded, Kind, Task
 from piva_bench.runs.store import sha256
 from piva_bench.runs.views import depth_path, encode_field, encode_views, field_path
-from piva_bench.scene.field import Grid, RadianceField
-from piva_bench.scene.fit import blank_field
-from piva_bench.scene.kept_fields import fitted_field
+from piva_bench.scene.kept_fields import fitted_field, unfitted_field
 from piva_bench.scene.params import FieldEditParams, FieldParams
 
 if TYPE_CHECKING:
@@ -33,42 +33,28 @@ class Scenes(Kind):
     resumes = True
 
     def task(
-        self, sample: Sample, variant: Variant, resolution: int, device: torch.device | str = "cpu"
-    ) -> SceneTask:
-        """See ``Kind.task``. The field is fitted, unless it has been before."""
-
-        def fitted(scene: SceneSample, shots: Shots, follow: FieldParams) -> RadianceField:
-            return fitted_field(
-                scene.scene_id, shots.views, scene.box, follow, device, background=shots.colour
-            )
-
-        return self._task(sample, variant, fitted)
-
-    def trial_task(
-        self, sample: Sample, variant: Variant, resolution: int, device: torch.device | str = "cpu"
-    ) -> SceneTask:
-        """See ``Kind.trial_task``. The field is as large as a fitted one, and is not fitted."""
-
-        def blank(scene: SceneSample, shots: Shots, follow: FieldParams) -> RadianceField:
-            grid = Grid.around(scene.box, follow.fit_resolution, margin=0.0)
-            return blank_field(shots.views, grid, device).cpu()
-
-        return self._task(sample, variant, blank)
-
-    def _task(
         self,
         sample: Sample,
         variant: Variant,
-        field_of: Callable[[SceneSample, Shots, FieldParams], RadianceField],
+        resolution: int,
+        device: torch.device | str = "cpu",
+        *,
+        trial: bool = False,
     ) -> SceneTask:
+        """See ``Kind.task``. The field is fitted, unless it has been before or it is a trial."""
+        if isinstance(sample, UnreadableSample):
+            raise DataError(sample.fault)
         assert isinstance(sample, SceneSample), "both are of a scene"
         assert isinstance(variant.follow, FieldParams), "a scene's"
         shots = sample.load_views()
         true = sample.load_counterfactual() if variant.cls.card.kind == "reference" else None
         backgrounds = torch.from_numpy(shots.backgrounds.copy()).permute(0, 3, 1, 2).float() / 255
+        make = unfitted_field if trial else fitted_field
         return SceneTask(
             sample_id=sample.id,
-            field=field_of(sample, shots, variant.follow),
+            field=make(
+                sample.scene_id, shots.views, sample.box, variant.follow, device, background=shots.colour
+            ),
             cameras=shots.views.cameras,
             backgrounds=backgrounds,
             turntable=sample.scene.turntable_cameras,
