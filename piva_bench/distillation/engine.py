@@ -6,6 +6,7 @@ The order of a step: noise the edit, ask the rule for its gradient, move the edi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from piva_bench.method import OnStep, Progress
 from piva_bench.session.predictor import Predictor
 from piva_bench.session.query import Query
 from piva_bench.session.rows import Observation, Rows
-from piva_bench.session.step import Draw, Step
+from piva_bench.session.step import DIAGNOSED, Draw, Step
 
 Fused = tuple[AdapterSpec, Draw]
 """An adapter, and the draw at which its score is what it learns from."""
@@ -58,6 +59,8 @@ class Standing:
     def accounts(self) -> list[dict[str, Any]]:
         """For each sample what it cost and how it went, as fields of its outcome."""
         steps = [{name: values.tolist() for name, values in scalars.items()} for scalars in self.trace]
+        # Not every step has all of them: what a diagnosis shows is measured now and then.
+        names = list(dict.fromkeys(name for scalars in steps for name in scalars))
         accounts = []
         for row, at in enumerate(self.failed_at.tolist()):
             # What came after a failure means nothing.
@@ -66,7 +69,10 @@ class Standing:
                 {
                     "unet_evaluations": self.evaluations,
                     "training_evaluations": self.differentiated,
-                    "trace": {name: [scalars[name][row] for scalars in own] for name in steps[0]},
+                    "trace": {
+                        name: [scalars[name][row] if name in scalars else math.nan for scalars in own]
+                        for name in names
+                    },
                 }
             )
         return accounts
@@ -153,6 +159,9 @@ class Distillation:
         differentiates = self.rule.differentiates
         with torch.inference_mode(not differentiates), torch.set_grad_enabled(differentiates):
             scalars, done = self._move(index, rows)
+        if self.adapters is not None and (index + 1) % DIAGNOSED == 0:
+            with torch.inference_mode():
+                scalars |= self.adapters.diagnose(index, rows)
         if losses := self._train_online(index, rows, done):
             scalars["adapter_loss"] = torch.cat(losses).mean(dim=0)
         self.trace.append(scalars)
@@ -160,10 +169,11 @@ class Distillation:
 
     def standing(self) -> Standing:
         """Where the edits stand now."""
-        views, trained = self.edit.views, self.adapters.evaluations if self.adapters else 0
+        adapters, views = self.adapters, self.edit.views
+        trained, diagnosed = (adapters.evaluations, adapters.diagnosed) if adapters else (0, 0)
         return Standing(
             self.failed_at.clone(),
-            self.predictor.evaluations * views + trained,
+            self.predictor.evaluations * views + trained + diagnosed,
             self.predictor.differentiated * views + trained,
             list(self.trace),
         )
