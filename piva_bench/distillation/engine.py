@@ -185,7 +185,7 @@ class Distillation:
         tensors = {"alive": self.alive, "failed_at": self.failed_at}
         if self.adapters is not None:
             tensors |= self.adapters.state()
-            counts.append(self.adapters.evaluations)
+            counts += [self.adapters.evaluations, self.adapters.diagnosed]
         return State(steps, tensors, {"trace": trace, "counts": counts})
 
     def restore(self, state: State) -> None:
@@ -201,7 +201,7 @@ class Distillation:
         ]
         if self.adapters is not None:
             self.adapters.restore(state.tensors)
-            (self.adapters.evaluations,) = trained
+            self.adapters.evaluations, self.adapters.diagnosed = trained
 
     def _look(self, index: int) -> Rows:
         """The step's rows; the same ones as long as the parameterization shows the same."""

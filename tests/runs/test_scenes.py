@@ -286,7 +286,7 @@ def test_a_dry_run_fits_no_field(do, root, tmp_path, monkeypatch):
 def test_the_field_of_a_trial_is_as_large_as_the_fitted_one(root):
     sample = read_scenes("objaverse", root).samples[0]
     (variant,) = resolve_variants(["dds"], SHORT, PROFILES["embedded"].for_kind("scenes"), "scenes")
-    trial, real = (make(sample, variant, SIZE) for make in (KINDS["scenes"].trial_task, KINDS["scenes"].task))
+    trial, real = (KINDS["scenes"].task(sample, variant, SIZE, trial=trial) for trial in (True, False))
     assert trial.field.raw.shape == real.field.raw.shape
     assert 0.5 < trial.field.open.sum() / real.field.open.sum() < 2
     assert np.array_equal(trial.turntable.camera_to_world, real.turntable.camera_to_world)
