@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
     from piva_bench.diffusion.schedule import Schedule
     from piva_bench.diffusion.touch import Features, Site, Touch
-    from piva_bench.sampling.inversion import ddim_inversion
+    from piva_bench.sampling.inversion import Inversion, InversionName, ddim_inversion, invert
     from piva_bench.session.noisy import Noisy
     from piva_bench.session.session import Session
     from piva_bench.session.step import Step
@@ -42,6 +42,8 @@ __all__ = [
     "EditOutcome",
     "EditTask",
     "Features",
+    "Inversion",
+    "InversionName",
     "LatentParams",
     "MethodCard",
     "MethodParams",
@@ -65,6 +67,7 @@ __all__ = [
     "UserError",
     "Words",
     "ddim_inversion",
+    "invert",
     "parameter",
 ]
 
@@ -75,7 +78,10 @@ _HEAVY = {
     "Features": "piva_bench.diffusion.touch",
     "Site": "piva_bench.diffusion.touch",
     "Touch": "piva_bench.diffusion.touch",
+    "Inversion": "piva_bench.sampling.inversion",
+    "InversionName": "piva_bench.sampling.inversion",
     "ddim_inversion": "piva_bench.sampling.inversion",
+    "invert": "piva_bench.sampling.inversion",
     "Noisy": "piva_bench.session.noisy",
     "Session": "piva_bench.session.session",
     "Step": "piva_bench.session.step",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d
 
 from piva_bench.diffusion.touch import Features, Site
-from piva_bench.sampling.words import align, find
+from piva_bench.sampling.words import align, blended_tokens
 from piva_bench.session.session import Session
 
 
@@ -19,11 +20,14 @@ class AttentionSwap:
     Args:
         session: of the edits.
         most: self attention is swapped where there are no more tokens than this.
+        swapped: whether words that stand in each other's place share attention; see ``align``.
+        reweight: factor on the attention to the target's blended words, while cross attention is the source's. It is
+            not normalised again, as in the official code.
     """
 
-    def __init__(self, session: Session, most: int) -> None:
-        self._session, self._most = session, most
-        self._maps: tuple[Tensor, Tensor] | None = None
+    def __init__(self, session: Session, most: int, *, swapped: bool, reweight: float) -> None:
+        self._session, self._most, self._swapped, self._reweight = session, most, swapped, reweight
+        self._maps: tuple[Tensor, Tensor, Tensor] | None = None
 
     def __call__(self, site: Site, rows: Mapping[str, Features], *, cross: bool, own: bool) -> None:
         """At one site: cross attention for words that both prompts share, self attention as a whole."""
@@ -33,12 +37,18 @@ class AttentionSwap:
         if site.kind == "self" and own and source.q.shape[2] <= self._most:
             target.probabilities = source.probabilities
         if site.kind == "cross" and cross:
-            if self._maps is None:
-                self._maps = align(self._session, source.k.shape[2])
-            maps, shared = self._maps
-            theirs = torch.einsum("rhnm,rmk->rhnk", source.probabilities, maps.to(source.q.dtype))
-            shared = shared[:, None, None].to(source.q.dtype)
-            target.probabilities = shared * theirs + (1 - shared) * target.probabilities
+            maps, shared, factors = (one.to(source.q.dtype) for one in self._found(source.k.shape[2]))
+            theirs = torch.einsum("rhnm,rmk->rhnk", source.probabilities, maps)
+            shared, factors = shared[:, None, None], factors[:, None, None]
+            target.probabilities = (shared * theirs + (1 - shared) * target.probabilities) * factors
+
+    def _found(self, length: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What corresponds to what [R, source, target], what is shared [R, target], and factors [R, target]."""
+        if self._maps is None:
+            words = blended_tokens(self._session, "target", length)
+            maps = align(self._session, length, swapped=self._swapped)
+            self._maps = *maps, 1 + (self._reweight - 1) * words
+        return self._maps
 
 
 class LocalBlend:
@@ -60,12 +70,13 @@ class LocalBlend:
         """Adds one site's attention to the maps."""
         if (site.kind, site.side) != ("cross", "in"):
             return
-        for name in ("source", "target"):
+        names: tuple[Literal["source", "target"], ...] = ("source", "target")
+        for name in names:
             features = rows[name]
             if (tokens := features.q.shape[2]) > self._most:
                 continue
             if name not in self._words:
-                self._words[name] = self._find(name, features.k.shape[2])
+                self._words[name] = blended_tokens(self._session, name, features.k.shape[2])
             heat = torch.einsum("rhnm,rm->rn", features.probabilities.float(), self._words[name])
             maps = self._seen.setdefault(tokens, {})
             maps[name] = maps.get(name, 0) + heat
@@ -83,11 +94,3 @@ class LocalBlend:
             known = self._words[name].any(dim=1).view(-1, 1, 1, 1)
             mask = torch.maximum(mask, ((share > threshold) | ~known).to(mask.dtype))
         return mask
-
-    def _find(self, name: str, length: int) -> Tensor:
-        session, side = self._session, 0 if name == "source" else 1
-        prompts = session.source_prompts if name == "source" else session.target_prompts
-        rows = zip(prompts, session.blended_words, strict=True)
-        return torch.stack(
-            [find(session, text, [pair[side] for pair in pairs], length) for text, pairs in rows]
-        )
