@@ -1,41 +1,16 @@
 """Samplers against plain loops in float64."""
 
+import copy
 import dataclasses
 import itertools
 
-import pytest
 import torch
 
 from methods.flowedit import FlowEdit
 from methods.p2p import P2P
 from methods.sdedit import SDEdit
-from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.diffusion.schedule import Schedule
-from tests.methods.plain import Plain, grid
-from tests.tiny_sd import make_tasks
-
-STEPS, W = 5, 4.0
-
-
-@pytest.fixture(scope="module")
-def exact(tiny_sd):
-    """The tiny model in float64."""
-    return Denoiser.from_pretrained(tiny_sd, dtype=torch.float64)
-
-
-@pytest.fixture
-def plain(tiny_sd, exact):
-    return Plain(tiny_sd, exact, make_tasks(1)[0])
-
-
-def edited(denoiser, method, task, **params):
-    (outcome,) = method(method.Params(steps=STEPS, **params)).edit([task], denoiser, 0)
-    assert outcome.reason is None
-    return outcome.image
-
-
-def close(ours, theirs):
-    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+from tests.methods.plain import STEPS, W, close, edited, grid, invert
 
 
 @torch.no_grad()
@@ -75,16 +50,9 @@ def test_flowedit_with_equal_prompts_and_guidance_is_the_round_trip(exact, plain
     close(ours, plain.picture(plain.z_src))
 
 
-def invert(plain):
-    x, t = plain.z_src, None
-    for to in grid(STEPS)[::-1]:
-        x, t = plain.ddim(x, plain.eps(x, to, plain.task.source_prompt), t, to), to
-    return x
-
-
 @torch.no_grad()
 def test_p2p_without_attention_is_ddim_from_the_inversion(exact, plain):
-    x, times = invert(plain), [*grid(STEPS), None]
+    x, times = invert(plain)[0], [*grid(STEPS), None]
     for t, to in itertools.pairwise(times):
         x = plain.ddim(x, plain.guided(x, t, plain.task.target_prompt, W), t, to)
     off = {"cross_replace": 0, "self_replace": 0, "blend_threshold": 0}
@@ -127,12 +95,11 @@ def test_p2p_gives_the_target_the_sources_attention(exact, plain):
             module.set_processor(Swapped(pairs if name.endswith("attn2") else None))
     text = exact.condition([task.source_prompt, task.target_prompt]).text
     null = exact.condition([""]).text
-    fresh = Plain.__new__(Plain)
-    fresh.__dict__ |= plain.__dict__
+    fresh = copy.copy(plain)
     from diffusers import UNet2DConditionModel
 
     fresh.unet = UNet2DConditionModel.from_pretrained(exact.path / "unet", torch_dtype=torch.float64)
-    both = invert(fresh).repeat(2, 1, 1, 1)
+    both = invert(fresh)[0].repeat(2, 1, 1, 1)
     times = [*grid(STEPS), None]
     for t, to in itertools.pairwise(times):
         conditional = plain.unet(both, torch.tensor([t]), encoder_hidden_states=text).sample
