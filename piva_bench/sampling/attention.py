@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, max_pool2d
+from torch.nn.functional import conv2d, interpolate, max_pool2d, pad
 
 from piva_bench.diffusion.touch import Features, Site
 from piva_bench.sampling.words import align, blended_tokens
@@ -94,3 +94,53 @@ class LocalBlend:
             known = self._words[name].any(dim=1).view(-1, 1, 1, 1)
             mask = torch.maximum(mask, ((share > threshold) | ~known).to(mask.dtype))
         return mask
+
+
+class PromptHeat:
+    """How much each place attends to the words of the target prompt, in one call (LEDITS++, arXiv 2311.16711, eq. 10).
+
+    Cross attention of the finest layers with no more places than 16 x 16, averaged over layers and heads, summed over
+    the prompt's tokens, and smoothed by a 3 x 3 Gaussian as in the official code.
+
+    Args:
+        session: of the edits.
+    """
+
+    _MOST = 256
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._seen: dict[int, list[Tensor]] = {}
+
+    def look(self, site: Site, features: Features) -> None:
+        """Adds one site's attention."""
+        if (
+            (site.kind, site.side) != ("cross", "in")
+            or site.part == "mid"
+            or features.q.shape[2] > self._MOST
+        ):
+            return
+        words = torch.zeros(len(features.q), features.k.shape[2], device=features.q.device)
+        for row, prompt in zip(words, self._session.target_prompts, strict=True):
+            row[1 : len(self._session.token_ids(prompt)) - 1] = 1
+        heat = torch.einsum("rhnm,rm->rn", features.probabilities.float(), words) / features.q.shape[1]
+        self._seen.setdefault(heat.shape[1], []).append(heat)
+
+    def mask(self, quantile: float) -> Tensor:
+        """[R, 1, h, w] 1 where the heat is above this quantile of its picture."""
+        session = self._session
+        heat = torch.stack(self._seen[max(self._seen)]).mean(dim=0)
+        height, width = session.latents.shape[-2:]
+        rows = round(height / (height * width / heat.shape[1]) ** 0.5)
+        grid = pad(heat.view(len(heat), 1, rows, -1), (1, 1, 1, 1), mode="reflect")
+        side = torch.tensor([-1.0, 0.0, -1.0], device=heat.device).exp()
+        kernel = side[:, None] * side / side.sum() ** 2
+        return interpolate(above(conv2d(grid, kernel[None, None]), quantile), (height, width)).to(
+            session.latents
+        )
+
+
+def above(values: Tensor, quantile: float) -> Tensor:
+    """1 where values [R, 1, h, w] reach this quantile of their row, else 0."""
+    bound = values.float().flatten(1).quantile(quantile, dim=1).view(-1, 1, 1, 1)
+    return (values >= bound).to(values.dtype)
