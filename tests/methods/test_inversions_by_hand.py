@@ -139,8 +139,9 @@ def test_a_learnt_or_corrected_way_leads_back_to_the_source(studio, inversion):
 
     def error(method):
         (outcome,) = method.edit([task], denoiser, 0)
-        return float((outcome.image - task.source).square().mean())
+        return float((outcome.image - task.source).square().mean().sqrt()) / 2
 
-    bound = 1.01 * error(VaeRoundtrip(VaeRoundtrip.Params()))
-    assert error(P2P(P2P.Params(steps=50, inversion=inversion, **SOURCE))) <= bound
-    assert error(P2P(P2P.Params(steps=50, inversion="ddim", **SOURCE))) > bound
+    # Root mean square, as a share of the range of pixels.
+    bound = error(VaeRoundtrip(VaeRoundtrip.Params())) + 0.01
+    assert error(P2P(P2P.Params(steps=15, inversion=inversion, **SOURCE))) <= bound
+    assert error(P2P(P2P.Params(steps=15, inversion="ddim", **SOURCE))) > bound
