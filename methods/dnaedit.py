@@ -21,7 +21,7 @@ class DNAEditParams(MethodParams):
     skip: float = parameter(
         0.325,
         ge=0,
-        lt=1,
+        le=0.99,
         source="official code",
         description="share of steps, from the noisiest, that are left out (official: 13 of 40)",
     )

@@ -24,7 +24,7 @@ class EditFriendlyParams(MethodParams):
     skip: float = parameter(
         0.36,
         ge=0,
-        lt=1,
+        le=0.99,
         source="official code",
         description="share of steps, from the noisiest, that are left out (official demo: 36 of 100)",
     )

@@ -27,7 +27,7 @@ class LEditsPPParams(MethodParams):
     skip: float = parameter(
         0.1,
         ge=0,
-        lt=1,
+        le=0.99,
         source="official code",
         description="share of steps, from the noisiest, that are left out",
     )
