@@ -1,10 +1,11 @@
 """Samplers against plain loops in float64."""
 
-import copy
 import dataclasses
 import itertools
 
+import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
 from methods.flowedit import FlowEdit
 from methods.p2p import P2P
@@ -62,8 +63,8 @@ def test_p2p_without_attention_is_ddim_from_the_inversion(exact, plain):
 class Swapped:
     """diffusers' plain attention on a batch [source, target] whose target attends as the source does."""
 
-    def __init__(self, cross):
-        self.cross = cross
+    def __init__(self, cross, factors=()):
+        self.cross, self.factors = cross, dict(factors)
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None):
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
@@ -77,36 +78,63 @@ class Swapped:
         else:
             for i, j in self.cross:
                 target[:, :, j] = source[:, :, i]
+            for j, factor in self.factors.items():
+                target[:, :, j] *= factor
         out = attn.batch_to_head_dim(torch.cat([source, target]) @ v)
         return attn.to_out[0](out)
 
 
-@torch.no_grad()
-def test_p2p_gives_the_target_the_sources_attention(exact, plain):
-    # Tokens of "a red cup" and "a blue cup on grass" are letters here; the words both have correspond letter by letter.
-    task = dataclasses.replace(plain.task, source_prompt="a cup", target_prompt="a cup of t")
+def swapped_by_hand(exact, plain, task, pairs, factors=()):
+    """The target's picture where in all steps its maps are the source's, but for tokens without a counterpart."""
     plain.task = task
+    unet = UNet2DConditionModel.from_pretrained(exact.path / "unet", torch_dtype=torch.float64)
+    for name, module in unet.named_modules():
+        if name.endswith(("attn1", "attn2")):
+            module.set_processor(Swapped(pairs, factors) if name.endswith("attn2") else Swapped(None))
+    text = exact.condition([task.source_prompt, task.target_prompt]).text
+    with torch.no_grad():
+        both = invert(plain)[0].repeat(2, 1, 1, 1)
+        for t, to in itertools.pairwise([*grid(STEPS), None]):
+            conditional = unet(both, torch.tensor([t]), encoder_hidden_states=text).sample
+            empty = torch.cat([plain.eps(one, t, "") for one in both.split(1)])
+            both = plain.ddim(both, empty + W * (conditional - empty), t, to)
+    return plain.picture(both[1:])
+
+
+ON = {"cross_replace": 1, "self_replace": 1, "blend_threshold": 0}
+
+
+@pytest.mark.parametrize("control", ["refine", "replace"])
+def test_p2p_gives_the_target_the_sources_attention(exact, plain, control):
+    # Tokens are letters here; the words that both have correspond letter by letter.
+    task = dataclasses.replace(plain.task, source_prompt="a cup", target_prompt="a cup of t")
     source, target = (exact.tokenizer(text).input_ids for text in (task.source_prompt, task.target_prompt))
     pairs = [(i, i) for i in range(len(source) - 1)]  # start and all of "a cup"
     pairs += [(len(source) - 1, len(target) - 1)]  # the end
     pairs += [(i, i) for i in range(max(len(source), len(target)), 77)]  # padding
-    for name, module in plain.unet.named_modules():
-        if name.endswith(("attn1", "attn2")):
-            module.set_processor(Swapped(pairs if name.endswith("attn2") else None))
-    text = exact.condition([task.source_prompt, task.target_prompt]).text
-    null = exact.condition([""]).text
-    fresh = copy.copy(plain)
-    from diffusers import UNet2DConditionModel
+    close(
+        edited(exact, P2P, task, guidance_scale=W, control=control, **ON),
+        swapped_by_hand(exact, plain, task, pairs),
+    )
 
-    fresh.unet = UNet2DConditionModel.from_pretrained(exact.path / "unet", torch_dtype=torch.float64)
-    both = invert(fresh)[0].repeat(2, 1, 1, 1)
-    times = [*grid(STEPS), None]
-    for t, to in itertools.pairwise(times):
-        conditional = plain.unet(both, torch.tensor([t]), encoder_hidden_states=text).sample
-        empty = fresh.unet(both, torch.tensor([t]), encoder_hidden_states=null.repeat(2, 1, 1)).sample
-        both = plain.ddim(both, empty + W * (conditional - empty), t, to)
-    on = {"cross_replace": 1, "self_replace": 1, "blend_threshold": 0}
-    close(edited(exact, P2P, task, guidance_scale=W, **on), plain.picture(both[1:]))
+
+@pytest.mark.parametrize("control", ["refine", "replace"])
+def test_the_maps_of_a_swapped_word_are_the_sources_or_its_own(exact, plain, control):
+    task = dataclasses.replace(plain.task, source_prompt="a cup", target_prompt="a mug")
+    # start, a, c|m, u, p|g, end, padding: "m" and "g" keep their own maps, or get those of "c" and "p".
+    pairs = [(i, i) for i in range(77) if control == "replace" or i not in (2, 4)]
+    close(
+        edited(exact, P2P, task, guidance_scale=W, control=control, **ON),
+        swapped_by_hand(exact, plain, task, pairs),
+    )
+
+
+def test_reweighting_multiplies_the_maps_of_the_blended_word(exact, plain):
+    words = (("cup", "mug"),)
+    task = dataclasses.replace(plain.task, source_prompt="a cup", target_prompt="a mug", blended_words=words)
+    pairs = [(i, i) for i in range(77) if i not in (2, 4)]
+    theirs = swapped_by_hand(exact, plain, task, pairs, {2: 3.0, 3: 3.0, 4: 3.0})
+    close(edited(exact, P2P, task, guidance_scale=W, reweight=3, **ON), theirs)
 
 
 def test_p2p_with_equal_prompts_is_the_reconstruction(exact, plain):
