@@ -64,6 +64,7 @@ class Worker:
     def __init__(self, prepared: Prepared, scorer: Scorer, denoiser: Denoiser) -> None:
         self.prepared, self.scorer, self.denoiser = prepared, scorer, denoiser
         self._luck: dict[str, _Luck] = {}
+        self._noted: set[str] = set()
 
     def share(self) -> None:
         """From here on what edits have in common is kept, until ``share`` is called again."""
@@ -85,6 +86,10 @@ class Worker:
                     need_mask(unit.sample, resolution)
                 task = kind.task(unit.sample, variant, resolution, self.denoiser.device)
                 tasks.append(with_mask(task, unit.sample, resolution) if unit.mask == "steps" else task)
+                for note in unit.sample.notes:
+                    if note not in self._noted:
+                        tell.warn(note)
+                        self._noted.add(note)
             except DataError as error:
                 outcomes[unit.sample.id] = EditOutcome(unit.sample.id, None, reason=str(error))
         peak = PeakMemory(self.denoiser.device)
@@ -190,6 +195,7 @@ class Worker:
             sample_id=unit.sample.id,
             edit_type=unit.sample.edit_type,
             tags=dict(unit.sample.tags),
+            notes=unit.sample.notes,
             method=variant.name,
             method_version=variant.version,
             method_source=variant.source_hash,
