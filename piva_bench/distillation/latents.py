@@ -17,6 +17,8 @@ class LatentImages:
     Args:
         seen: what there is to see; the edits start at its source.
         params: learning rate, gradient scale, optimiser.
+        blend: [B, 1, h, w] share of the edit's own latents that stays after a step, the rest is the source's; None
+            for all of it.
 
     Attributes:
         latents: z [B, C, h, w].
@@ -25,12 +27,13 @@ class LatentImages:
     views = 1
     still = True
 
-    def __init__(self, seen: Observation, params: LatentParams) -> None:
+    def __init__(self, seen: Observation, params: LatentParams, blend: Tensor | None = None) -> None:
         self._seen, self.latents = seen, seen.latents
         self.scale = params.loss_scale
         optimizers = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
         self.optimizer = optimizers[params.optimizer]([self.latents], lr=params.learning_rate)
         self.sample_ids = seen.names
+        self._blend = blend
 
     def observe(self, index: int) -> Observation:
         """The latents; the same object at every step, because they move in place."""
@@ -40,3 +43,5 @@ class LatentImages:
         """Moves the latents by a gradient [B, C, h, w]."""
         self.latents.grad = gradient * self.scale
         self.optimizer.step()
+        if self._blend is not None:
+            self.latents.lerp_(self._seen.source_latents, 1 - self._blend)
