@@ -24,6 +24,7 @@ from piva_bench.cli import (
     new,
     profile,
     report,
+    reproduce,
     run,
     score,
     studio,
@@ -57,6 +58,7 @@ app.command("describe")(describe.describe)
 app.command("doctor")(doctor.doctor)
 app.command("report")(report.report)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("reproduce", epilog=reproduce.EXAMPLES)(reproduce.reproduce)
 app.command("merge", epilog=merge.EXAMPLES)(merge.merge)
 app.command("profile", epilog=profile.EXAMPLES)(profile.profile)
 app.command("score", epilog=score.EXAMPLES)(score.score)

@@ -75,6 +75,8 @@ def merge(sources: Sequence[Path], target: Path, command: list[str], warn: Warn)
                     _copy_scores(store, into, key)
         manifest.note_merge(command, len(taken))
         manifest.save(into)
+        for line in manifest.mixed_versions():
+            warn(line)
     return Merged(len(here), len(taken), len(damaged - here.keys()))
 
 

@@ -338,6 +338,20 @@ class Store:
         with self._storing():
             self._write(name, sealed(value))
 
+    def check_still_there(self, records: Iterable[Record]) -> None:
+        """Raises if somebody has removed records that were stored a while ago.
+
+        Raises:
+            UserError: how many are gone.
+        """
+        names = set(self._names("records"))
+        gone = sum(f"{record.key}.json" not in names for record in records)
+        if gone:
+            raise UserError(
+                f"{gone} edits that this run stored in {self.root} are gone: something removes files there. Mend that "
+                "and run the same command again."
+            )
+
     # Inside -----------------------------------------------------------------------------------------------
 
     def _names(self, folder: str) -> list[str]:

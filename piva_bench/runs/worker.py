@@ -14,6 +14,7 @@ from piva_bench.errors import DataError, MethodError, UserError
 from piva_bench.method import EditOutcome, Progress, SceneOutcome
 from piva_bench.runs.batch_size import PeakMemory, out_of_memory
 from piva_bench.runs.blame import describe
+from piva_bench.runs.guard import undisturbed
 from piva_bench.runs.pictures import to_pixels
 from piva_bench.runs.plan import Batch, Unit
 from piva_bench.runs.record import Record
@@ -64,6 +65,7 @@ class Worker:
     def __init__(self, prepared: Prepared, scorer: Scorer, denoiser: Denoiser) -> None:
         self.prepared, self.scorer, self.denoiser = prepared, scorer, denoiser
         self._luck: dict[str, _Luck] = {}
+        self._told = set[str]()
 
     def share(self) -> None:
         """From here on what edits have in common is kept, until ``share`` is called again."""
@@ -135,8 +137,9 @@ class Worker:
             return made, "", False
         except UserError:
             raise
-        except Exception as error:
-            # The error holds on to the frames and so to the tensors of the attempt: only its text leaves here.
+        except (Exception, SystemExit) as error:
+            # A method does not end a run. The error holds on to the frames and so to the tensors of the attempt: only
+            # its text leaves here.
             reason, full = describe(error), out_of_memory(error)
             if not full and len(tasks) == 1:
                 luck.reasons.append(reason)
@@ -155,9 +158,17 @@ class Worker:
             tell.step(share, progress.scalars)
 
         variant = batch.variant
-        outcomes, seconds = timed_edit(
-            variant.method(), tasks, self.denoiser, batch.seed, on_step, sorted(batch.shorter)
-        )
+
+        def warn(line: str) -> None:
+            line = f"{variant.name}: {line}"
+            if line not in self._told:
+                self._told.add(line)
+                tell.warn(line)
+
+        with undisturbed(warn):
+            outcomes, seconds = timed_edit(
+                variant.method(), tasks, self.denoiser, batch.seed, on_step, sorted(batch.shorter)
+            )
         if [outcome.sample_id for outcome in outcomes] != [task.sample_id for task in tasks]:
             raise MethodError(
                 f"Method {variant.name} did not return one outcome per edit in order: mend its edit()."

@@ -87,6 +87,8 @@ def test_a_failed_sample_is_reported_and_makes_the_run_exit_non_zero(cli, odd):
         (["-m", "piva", "--config", "none.yaml"], "none.yaml: No such file"),
         (["-m", "no_file.py:X"], "There is no file 'no_file.py'"),
         (["-m", ","], "Give at least one --method"),
+        (["-m", "piva", "--timeout", "0"], "--timeout 0: give a number above 0"),
+        (["-m", "piva", "--max-hours", "nan"], "--max-hours nan: give a number above 0"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_2(cli, arguments, message):
