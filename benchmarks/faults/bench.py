@@ -51,7 +51,7 @@ class Bench:
             os._exit(0)
         if os.waitpid(pid, 0)[1]:
             raise RuntimeError("the miniature cannot be made")
-        _register(self.bench)
+        register(self.bench)
         # What libraries set up when a model is loaded first takes a second, and is set up for all that are forked.
         from piva_bench.runs.request import RunRequest, prepare
 
@@ -138,7 +138,7 @@ class Bench:
         return finished(self.out)
 
 
-def _register(bench: Path) -> None:
+def register(bench: Path) -> None:
     """The miniature as the embedded profile, in this process and those forked from it."""
     from piva_bench import profiles
 
