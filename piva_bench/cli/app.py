@@ -95,6 +95,9 @@ def main() -> None:
     try:
         with streams.prepared():
             app()
+    except KeyboardInterrupt:  # before a command has begun, or after it has ended
+        typer.echo("interrupted", err=True)
+        sys.exit(run.EXIT_INTERRUPTED)
     except UserError as error:
         if os.environ.get(TRACEBACK):
             traceback.print_exc()

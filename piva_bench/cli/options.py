@@ -18,6 +18,13 @@ from piva_bench.paths import absolute
 from piva_bench.text import one_line
 
 
+class Executor(StrEnum):
+    """Where workers are."""
+
+    local = "local"
+    ray = "ray"
+
+
 class Dtype(StrEnum):
     """Precision of the networks."""
 
@@ -90,6 +97,20 @@ Workers = Annotated[
         "--workers",
         help="Processes: auto is one for each core (of one thread each) or GPU; 1 keeps all in this one "
         "(with --timeout, in one beside it).",
+    ),
+]
+ExecutorName = Annotated[
+    Executor,
+    _option(_HOW, "--executor", help="Where workers are: on this machine, or on a Ray cluster (extra ray)."),
+]
+RayAddress = Annotated[
+    str | None,
+    _option(
+        _HOW,
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="Of the Ray cluster.",
+        show_default="RAY_ADDRESS, else this machine",
     ),
 ]
 Timeout = Annotated[

@@ -72,6 +72,9 @@ class Crew(Protocol):
     def wait(self, members: Sequence[Member], seconds: float | None) -> list[Member]:
         """Those that have a message, or are gone; none if there was none for so many seconds, or fewer."""
 
+    def close(self) -> None:
+        """Lets go of where they were; its members are gone by then."""
+
 
 @dataclass
 class _Place:
@@ -152,6 +155,7 @@ class CrewPool:
         """See ``Pool``."""
         for place in list(self._places):
             self._dismiss(place)
+        self._crew.close()
 
     def _listen(
         self, place: _Place, waiting: deque[deque[tuple[int, Batch]]], watcher: Watcher

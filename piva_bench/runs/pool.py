@@ -88,8 +88,14 @@ def open_pool(prepared: Prepared, groups: int) -> Pool:
         prepared: the plan.
         groups: how many groups of batches there will be, about; more workers than these are of no use.
     """
+    request = prepared.request
+    if request.executor == "ray":
+        from piva_bench.runs.ray_crew import RayCrew
+
+        asked = None if request.workers == "auto" else request.workers
+        return CrewPool(prepared, RayCrew(prepared, request.ray_address, asked))
     wanted = min(worker_count(prepared), groups)
-    if wanted > 1 or prepared.request.timeout is not None:  # only another process can be stopped
+    if wanted > 1 or request.timeout is not None:  # only another process can be stopped
         return CrewPool(prepared, Processes(prepared, wanted))
     return OwnProcess(prepared)
 

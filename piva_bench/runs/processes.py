@@ -59,6 +59,9 @@ class Processes:
         ready = connection.wait([cast(_Process, member).pipe for member in members], seconds)
         return [member for member in members if cast(_Process, member).pipe in ready]
 
+    def close(self) -> None:
+        """See ``Crew``."""
+
     def _threads(self) -> int | None:
         if self._prepared.device != "cpu":
             return None

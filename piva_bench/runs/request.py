@@ -56,6 +56,8 @@ class RunRequest(BaseModel):
     workers: Workers = "auto"
     snapshots: tuple[int, ...] = ()
     shard: Shard | None = None
+    executor: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
     timeout: float | None = Field(default=None, gt=0)
     max_hours: float | None = Field(default=None, gt=0)
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Message: TypeAlias = tuple[Any, ...]
 
+LAST = ("ready", "size", "done", "user", "error")
+"""What is said before the next request is waited for, or at the end."""
+
 
 def request_of(batch: Batch, fresh: bool) -> Message:
     """A batch as a message.

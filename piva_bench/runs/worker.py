@@ -69,7 +69,9 @@ class Worker:
 
     def share(self) -> None:
         """From here on what edits have in common is kept, until ``share`` is called again."""
-        self.denoiser.kept = KeptRows(folder=self.prepared.output_dir)
+        folder = self.prepared.output_dir
+        # On another machine there may be no such folder.
+        self.denoiser.kept = KeptRows(folder=folder if folder.is_dir() else None)
 
     def run(self, batch: Batch, tell: Tell) -> list[Edit]:
         """A batch's edits, scored.

@@ -98,7 +98,7 @@ def test_a_merge_cut_short_is_repeated(cli, shares, tmp_path, monkeypatch):
     for stop in range(0, 40, 3):
         written = 0
 
-        def write(path, data, stop=stop):
+        def write(path, data, sync=True, stop=stop):
             nonlocal written
             written += 1
             if written > stop:
