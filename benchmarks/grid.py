@@ -162,8 +162,8 @@ def table(costs: Costs, seconds: float, sizes: Sequence[int], workers: Sequence[
             share = simulate(-(-edits // parts), count // parts, 16, seconds, costs)
             find = edits * costs.find / 3600
             lines.append(
-                f"| {edits:,} | {count} | {one.hours:,.1f} | {one.driver:.1%} | {one.waiting:.1%} | {60 * find:.1f} min "
-                f"| {bottleneck(one, find)} | {share.hours:,.1f} | {share.waiting:.1%} |"
+                f"| {edits:,} | {count} | {one.hours:,.1f} | {one.driver:.1%} | {one.waiting:.1%} "
+                f"| {60 * find:.1f} min | {bottleneck(one, find)} | {share.hours:,.1f} | {share.waiting:.1%} |"
             )
     return "\n".join(lines) + "\n"
 
