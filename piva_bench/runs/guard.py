@@ -79,9 +79,13 @@ def undisturbed(warn: Callable[[str], None]) -> Iterator[None]:
     finally:
         changed = []
         for setting, value in zip(SETTINGS, before, strict=True):
-            if setting.read() != value:
+            now = setting.read()
+            if now == value:
+                continue
+            setting.write(value)
+            # New variables are put back, too, but libraries set some when they are imported: no fault of the method.
+            if not (isinstance(value, dict) and value.items() <= now.items()):
                 changed.append(setting.name)
-                setting.write(value)
         torch.set_rng_state(state)
         if on_gpu is not None:
             torch.cuda.set_rng_state_all(on_gpu)
