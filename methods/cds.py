@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from methods.dds import DDS, DDSParams
 from piva_bench.distillation.params import DistillationParams
 from piva_bench.method import MethodCard, Strength
-from piva_bench.params import parameter
+from piva_bench.params import DDS_LOSS_SCALE, parameter
 from piva_bench.session.query import Query
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class CDSParams(DDSParams):
         ge=0,
         le=1000,
         source="official code",
-        description="w_cut; beside DDS's gradient times loss_scale",
+        description="w_cut; beside DDS's gradient times 2000 / 4096",
     )
     patches: int = parameter(
         256, ge=2, le=4096, source="official code", description="random places compared in each layer"
@@ -35,11 +35,11 @@ class CDSParams(DDSParams):
 
 
 class CDS(DDS):
-    """grad = DDS + (w_cut / loss_scale) a_t d/dx_t l_con.
+    """grad = DDS + (w_cut / scale) a_t d/dx_t l_con.
 
     l_con sums over the outputs of the up blocks' self-attentions, and over patches of 1 and 2 tokens, the PatchNCE
     loss (arXiv 2007.15651): each place of the target branch is to be told from all others by the source branch there.
-    The official loss is not scaled as DDS's is; dividing by loss_scale undoes the engine's factor.
+    The official loss is not scaled as DDS's is: ``scale`` is DDS's factor, 2000 / 4096.
     """
 
     card = MethodCard(
@@ -83,7 +83,7 @@ class CDS(DDS):
                 )
         (slope,) = torch.autograd.grad(loss.sum(), x.latents)
         step.scalars["contrastive_loss"] = loss.detach()
-        return self.delta(step, eps) + p.contrastive_weight / p.loss_scale * x.alpha * slope
+        return self.delta(step, eps) + p.contrastive_weight / DDS_LOSS_SCALE * x.alpha * slope
 
     def _patch_nce(self, step: Step, purpose: str, query: Tensor, key: Tensor, patch: int) -> Tensor:
         """The loss [R] of features [R, N, C] at random places of their grid."""

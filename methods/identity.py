@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from piva_bench.method import EditMethod, EditOutcome, EditTask, MethodCard, OnStep, SceneOutcome, SceneTask
+from piva_bench.params import MethodParams
+from piva_bench.scene.params import FieldParams
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
@@ -22,6 +24,8 @@ class Identity(EditMethod):
         kind="reference",
         idea_code_license="none needed",
     )
+
+    kinds: ClassVar[Mapping[str, type[MethodParams]]] = {"pictures": MethodParams, "scenes": FieldParams}
 
     def edit(
         self, batch: Sequence[EditTask], denoiser: Denoiser, seed: int, on_step: OnStep | None = None

@@ -76,7 +76,7 @@ def edit(
     from piva_bench.runs import single
 
     picture = single.open_picture(Path(image)) if isinstance(image, (str, Path)) else image
-    chosen = single.params_for(method, params, model == EMBEDDED_MODEL)
+    chosen = single.variant_for(method, params, model == EMBEDDED_MODEL)
     made = single.edit_one(picture, chosen, _denoiser(model, device), source_prompt, target_prompt, seed=seed)
     return Edited(made.edited, made.source, made.seconds, made.unet_evaluations, made.trace)
 

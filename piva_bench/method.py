@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from piva_bench.errors import UserError
-from piva_bench.params import MethodParams
+from piva_bench.params import LatentParams, MethodParams
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,6 +98,7 @@ class EditTask:
         edit_type: the dataset's word for the kind of edit.
         mask: bool [H, W], True where the edit belongs; only given to methods whose card says ``uses_mask``.
         reference: the true edited picture [3, H, W]; only given to methods of kind "reference".
+        params: how its latents follow a rule's gradient; see ``EditMethod.kinds``.
     """
 
     sample_id: str
@@ -109,6 +110,7 @@ class EditTask:
     edit_type: str = ""
     mask: Tensor | None = None
     reference: Tensor | None = None
+    params: LatentParams = field(default_factory=LatentParams)
 
 
 @dataclass(frozen=True)
@@ -185,10 +187,19 @@ class SceneOutcome(EditOutcome):
 
 
 class EditMethod(ABC):
-    """Base of every method. A subclass sets ``card`` and ``Params`` and implements ``edit``."""
+    """Base of every method. A subclass sets ``card`` and ``Params`` and implements ``edit``.
+
+    Attributes:
+        card: who it is.
+        Params: the method's own parameters.
+        kinds: what it edits ("pictures", "scenes"), and the parameters of how that comes about or follows a gradient:
+            ``LatentParams`` and ``FieldEditParams`` of rules, ``FieldParams`` of what shows a fitted field, an empty
+            ``MethodParams`` where there is nothing to say. A method with defaults of its own there names a subclass.
+    """
 
     card: ClassVar[MethodCard]
     Params: ClassVar[type[MethodParams]] = MethodParams
+    kinds: ClassVar[Mapping[str, type[MethodParams]]] = {"pictures": MethodParams}
 
     def __init__(self, params: MethodParams) -> None:
         self.params = params
@@ -231,13 +242,8 @@ class EditMethod(ABC):
         """Edits a batch of scenes; outcomes come in the order of the tasks.
 
         Raises:
-            UserError: the method edits pictures alone (as all do that do not override this), or see ``edit``.
+            UserError: the method edits pictures alone (``kinds``), or see ``edit``.
         """
         raise UserError(
             f"{self.card.name} edits pictures, not 3D scenes: choose a distillation method, identity or counterfactual."
         )
-
-    @classmethod
-    def edits_scenes(cls) -> bool:
-        """Whether ``edit_scenes`` does anything."""
-        return cls.edit_scenes is not EditMethod.edit_scenes

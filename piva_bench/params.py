@@ -11,16 +11,22 @@ Source = Literal["paper", "official code", "seed", "assumed"]
 """Where a default comes from: paper, official code, a summary of the paper, or our choice."""
 
 
+DDS_LOSS_SCALE = 2000 / 4096
+"""Factor on the gradient in the official DDS notebook (google/prompt-to-prompt, ``DDS_zeroshot.ipynb``)."""
+
+
 class MethodParams(BaseModel):
     """Base of a method's parameters: every field has bounds, a description and the source of its default.
 
     Attributes:
         recipe: whether these are parameters that many methods share, whose defaults a profile may replace. What a
             method declares itself stays as it says.
+        stamp: what a record holds beside the values: the version of the code that reads them, once it has changed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     recipe: ClassVar[bool] = False
+    stamp: ClassVar[Mapping[str, str]] = {}
 
     @field_validator("*", mode="before")
     @classmethod
@@ -49,6 +55,29 @@ def parameter(
     }
     extra: dict[str, Any] = {"source": source} | ({"profiles": profiles} if profiles else {})
     return Field(default, description=description, json_schema_extra=extra, **bounds)
+
+
+class LatentParams(MethodParams):
+    """How the latents of a picture follow a rule's gradient. Defaults are those of the official DDS notebook."""
+
+    recipe: ClassVar[bool] = True
+
+    learning_rate: float = parameter(
+        0.1, gt=0, le=100, source="official code", description="learning rate of the latents' optimiser"
+    )
+    loss_scale: float = parameter(
+        DDS_LOSS_SCALE,
+        gt=0,
+        le=10_000,
+        source="official code",
+        description="factor on the gradient. The official loss is 2000 * sum(z * grad) / (64 * 64); the "
+        "quotient is kept as one number, so that the step does not depend on the size of the latents",
+    )
+    optimizer: Literal["sgd", "adam"] = parameter(
+        "sgd",
+        source="official code",
+        description="optimiser of the latents; adam ignores loss_scale in effect",
+    )
 
 
 def profile_defaults(params: type[MethodParams], profile: str, recipe: Mapping[str, Any]) -> dict[str, Any]:

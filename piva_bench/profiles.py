@@ -41,8 +41,10 @@ class Profile(BaseModel):
         default="studio-depth", description="depth ControlNet beside the model, for adapter=controlnet"
     )
 
-    def for_scenes(self) -> Profile:
-        """The profile with what 3D datasets are scored by, and the defaults they are edited with."""
+    def for_kind(self, kind: str) -> Profile:
+        """The profile with the protocol that a kind is scored by, and the defaults it is edited with."""
+        if kind != "scenes":
+            return self
         return self.model_copy(
             update={
                 "protocol": self.scene_protocol,

@@ -58,12 +58,11 @@ Description = tuple[dict[str, Any], dict[str, Rows]]
 def _method(name: str, profile_name: str) -> Description:
     from piva_bench.profiles import get_profile
     from piva_bench.registry import METHODS
-    from piva_bench.runs.variants import field_params
 
     cls, profile = METHODS.load(name), get_profile(profile_name)
     tables = {"parameters": _parameters(cls.Params, profile)}
-    if cls.edits_scenes():
-        tables["for 3D scenes"] = _parameters(field_params(cls), profile.for_scenes())
+    for kind, params in cls.kinds.items():
+        tables[f"for {kind}"] = _parameters(params, profile.for_kind(kind))
     return {**cls.card.model_dump(), "defined in": METHODS.origin(name)}, tables
 
 

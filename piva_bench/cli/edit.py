@@ -78,18 +78,21 @@ def edit(
 ) -> None:
     """Edit one picture: say what it shows and what it shall show."""
     from piva_bench.cli.progress import step_bars
+    from piva_bench.mask_reader import to_mask
     from piva_bench.profiles import EMBEDDED_MODEL, resolve_model
     from piva_bench.runs import single
     from piva_bench.runs.request import resolve_device
 
     target = output or Path(f"{picture.stem}-{method.rpartition(':')[2]}.png")
     _check_output(picture, target, animation)
-    chosen = single.params_for(method, values.parse_params(param or []), model in (None, EMBEDDED_MODEL))
+    chosen = single.variant_for(method, values.parse_params(param or []), model in (None, EMBEDDED_MODEL))
     path = resolve_model(model or EMBEDDED_MODEL)
     for line in values.check_prompts(source_prompt, target_prompt, path):
         typer.echo(line, err=True)
     image = single.open_picture(picture)
     mask_image = single.open_picture(mask) if mask else None
+    if mask_image is not None:
+        typer.echo(f"the mask marks {to_mask(mask_image).mean():.1%} of its picture", err=True)
     device = resolve_device(device)
 
     import torch
@@ -98,7 +101,7 @@ def edit(
 
     denoiser = Denoiser.from_pretrained(path, device=device, dtype=getattr(torch, dtype.value))
     start = time.monotonic()
-    with step_bars(("editing", chosen.steps)) as (on_step,):
+    with step_bars(("editing", chosen.method().steps)) as (on_step,):
         result = single.edit_one(
             image, chosen, denoiser, source_prompt, target_prompt, seed=seed, size=size, mask=mask_image,
             keep_frames=animation is not None, prepared=_say,
@@ -106,7 +109,7 @@ def edit(
         )  # fmt: skip
     written = _save(result, target, compare, animation)
     typer.echo(
-        f"{chosen.card.title}, {time.monotonic() - start:.1f} s on {device}: "
+        f"{chosen.cls.card.title}, {time.monotonic() - start:.1f} s on {device}: "
         f"{', '.join(map(str, written))} ({result.edited.width}x{result.edited.height} px)"
     )
 

@@ -242,8 +242,8 @@ def open_run(directory: Path, data_root: Path | None, warn: Warn) -> tuple[Profi
     """
     from piva_bench.profiles import get_profile
     from piva_bench.registry import DATASETS
+    from piva_bench.runs.kinds import kind_of_samples
     from piva_bench.runs.manifest import Manifest
-    from piva_bench.runs.request import shows_scenes
 
     manifest = Manifest(directory, warn)
     if manifest.setup is None:
@@ -255,6 +255,5 @@ def open_run(directory: Path, data_root: Path | None, warn: Warn) -> tuple[Profi
             f"{directory} edited {manifest.setup.dataset} at revision {manifest.setup.dataset_revision}, this copy is "
             f"{dataset.revision}: name the right one with --data-root."
         )
-    if shows_scenes(dataset):
-        profile = profile.for_scenes()
+    profile = profile.for_kind(kind_of_samples(dataset.samples).name)
     return profile, {sample.id: sample for sample in dataset.samples}

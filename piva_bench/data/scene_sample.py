@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from PIL import Image
 from piva_bench.data.sample import Sample
 
 if TYPE_CHECKING:
+    from piva_bench.scene.cameras import Cameras
     from piva_bench.scene.views import PosedViews
 
 SIDES = ("front", "side", "back")
@@ -57,6 +58,14 @@ class SceneSource(Protocol):
     def box(self) -> NDArray[np.floating[Any]]:
         """[2, 3] lowest and highest corner of the room that the object and any edit of it may fill."""
 
+    @property
+    def turntable_cameras(self) -> Cameras:
+        """Where the turntable's views are taken from."""
+
+    @property
+    def rendered(self) -> bool:
+        """Whether the turntable is rendered from a field that has to be fitted first."""
+
     def fit_views(self) -> Shots:
         """Views to fit a field to."""
 
@@ -77,6 +86,8 @@ class SceneSample(Sample):
             ``source_prompt`` and ``target_prompt`` are those of the front, or name no side.
     """
 
+    kind: ClassVar[str] = "scenes"
+
     scene: SceneSource = field(compare=False, repr=False)
     counterfactual: Callable[[], PosedViews] | None = field(default=None, compare=False, repr=False)
     side_prompts: Mapping[str, tuple[str, str]] = field(compare=False)
@@ -91,9 +102,19 @@ class SceneSample(Sample):
         """[2, 3] lowest and highest corner of the room that the object and any edit of it may fill."""
         return self.scene.box
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the object's file is not shown, a line each."""
+        # Only files of models have something to say; sources of other makers know no such thing.
+        return getattr(self.scene, "notes", ())
+
     def prompts(self, side: str) -> tuple[str, str]:
         """Source and target prompt as they describe one of `SIDES`."""
         return self.side_prompts[side]
+
+    def prompt_pairs(self) -> list[tuple[str, str]]:
+        """See `Sample.prompt_pairs`: those of all sides."""
+        return list(dict.fromkeys(self.prompts(side) for side in SIDES))
 
     def load_views(self) -> Shots:
         """The source's views to fit a field to.
@@ -135,5 +156,7 @@ class SceneSample(Sample):
         return None
 
     def parts(self) -> tuple[Callable[[], object], ...]:
-        """What loads each of the sample's parts."""
+        """What loads each of the sample's parts; nothing is fitted for it."""
+        if self.scene.rendered:
+            return (self.load_views,)
         return self.load_views, self.load_turntable, self.load_counterfactual

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from piva_bench.distillation.params import DistillationParams
+from piva_bench.params import LatentParams
 from piva_bench.session.rows import Observation
 
 
@@ -25,7 +25,7 @@ class LatentImages:
     views = 1
     still = True
 
-    def __init__(self, seen: Observation, params: DistillationParams) -> None:
+    def __init__(self, seen: Observation, params: LatentParams) -> None:
         self._seen, self.latents = seen, seen.latents
         self.scale = params.loss_scale
         optimizers = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}

@@ -7,11 +7,13 @@ s_t = sqrt(1 - abar_t); eps^w(x, t, c) = eps(x, t, null) + w (eps(x, t, c) - eps
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from piva_bench.distillation.params import AdapterSpec, DistillationParams
 from piva_bench.method import EditMethod, EditOutcome, EditTask, OnStep, SceneOutcome, SceneTask
+from piva_bench.params import LatentParams, MethodParams
+from piva_bench.scene.params import FieldEditParams
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +34,7 @@ class DistillationMethod(EditMethod):
 
     Params = DistillationParams
     params: DistillationParams
+    kinds: ClassVar[Mapping[str, type[MethodParams]]] = {"pictures": LatentParams, "scenes": FieldEditParams}
     differentiates: bool = False
     prefix: ClassVar[bool] = True
 

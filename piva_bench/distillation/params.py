@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
 
 from pydantic import model_validator
 
+from piva_bench.diffusion.lora import Layers
 from piva_bench.params import MethodParams, parameter
 
 if TYPE_CHECKING:
@@ -19,24 +20,13 @@ Weighting = Literal["uniform", "sds"]
 
 
 class DistillationParams(MethodParams):
-    """What every rule has: the optimisation recipe. Defaults are those of the official DDS notebook (methods
-    that share them differ in their rule alone).
+    """What every rule has. Defaults are those of the official DDS notebook (methods that share them differ in their
+    rule alone). How latents or a field follow the gradient is the kind's: ``LatentParams``, ``FieldEditParams``.
     """
 
     recipe: ClassVar[bool] = True
 
     steps: int = parameter(200, ge=1, le=100_000, source="official code", description="optimisation steps")
-    learning_rate: float = parameter(
-        0.1, gt=0, le=100, source="official code", description="learning rate of the latents' optimiser"
-    )
-    loss_scale: float = parameter(
-        2000 / 4096,
-        gt=0,
-        le=10_000,
-        source="official code",
-        description="factor on the gradient. The official loss is 2000 * sum(z * grad) / (64 * 64); the "
-        "quotient is kept as one number, so that the step does not depend on the size of the latents",
-    )
     guidance_scale: float = parameter(
         7.5,
         ge=0,
@@ -48,11 +38,6 @@ class DistillationParams(MethodParams):
     t_max: int = parameter(948, ge=0, le=999, source="official code", description="highest timestep drawn")
     weighting: Weighting = parameter(
         "uniform", source="official code", description="w(t): uniform = 1, sds = 1 - abar_t (DreamFusion)"
-    )
-    optimizer: Literal["sgd", "adam"] = parameter(
-        "sgd",
-        source="official code",
-        description="optimiser of the latents; adam ignores loss_scale in effect",
     )
 
     @model_validator(mode="after")
@@ -73,8 +58,12 @@ class AdapterParams(MethodParams):
         description="what an adapter is: LoRA on the prior's attention, or a depth ControlNet beside the prior with "
         "LoRA on its attention, which sees the scene's depth (for scenes alone: pictures have none)",
     )
-    lora_rank: int = parameter(
-        4, ge=1, le=256, source="assumed", description="rank of the LoRA on every attention q, k, v and out"
+    lora_rank: int = parameter(4, ge=1, le=256, source="assumed", description="rank of the LoRA")
+    lora_layers: Layers = parameter(
+        "attention",
+        source="assumed",
+        description="where it sits: on q, k, v and out of every attention (as in VSD), or on feed-forwards and "
+        "convolutions too",
     )
     lora_learning_rate: float = parameter(
         3e-4,
@@ -90,6 +79,13 @@ class AdapterParams(MethodParams):
         source="seed",
         description="training steps of the adapters after each step of the edit",
     )
+    aux_draws: int = parameter(
+        1,
+        ge=1,
+        le=256,
+        source="assumed",
+        description="timesteps and noises that a training step averages over, in one pass",
+    )
     prompt_dropout: float = parameter(
         0.1,
         ge=0,
@@ -104,6 +100,14 @@ class AdapterParams(MethodParams):
         "timestep and noise, with its prompt never dropped, from the edit before it moves. Saves a UNet row a "
         "step; false is the seed's order, a training pass of its own after the edit has moved",
     )
+
+    @model_validator(mode="after")
+    def _one_draw_when_fused(self) -> Self:
+        if self.fused_training and self.aux_draws > 1:
+            raise ValueError(
+                "fused_training learns from the one draw of the edit's score: leave aux_draws at 1"
+            )
+        return self
 
 
 @dataclass(frozen=True)

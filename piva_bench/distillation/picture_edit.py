@@ -13,6 +13,7 @@ from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.distillation.engine import Distillation, Standing
 from piva_bench.distillation.latents import LatentImages
 from piva_bench.distillation.params import Rule
+from piva_bench.errors import UserError
 from piva_bench.method import EditOutcome, EditTask, OnStep
 from piva_bench.session.pictures import picture_rows
 
@@ -32,11 +33,13 @@ def distill(
     """
     if not batch:
         return []
+    if len({task.params for task in batch}) > 1:
+        raise UserError("A batch holds pictures edited alike: group them.")
     start = time.perf_counter()
     taken: dict[int, list[EditOutcome]] = {}
     # Adapters are trained here, which a caller's inference mode would forbid.
     with torch.inference_mode(False), torch.no_grad():
-        edit = LatentImages(picture_rows(batch, denoiser), rule.params)
+        edit = LatentImages(picture_rows(batch, denoiser), batch[0].params)
         run = Distillation(rule, edit, denoiser, seed)
 
         def outcomes() -> list[EditOutcome]:

@@ -10,8 +10,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from piva_bench.data.sample import UnreadableSample
+from piva_bench.runs.kinds import KINDS
 from piva_bench.runs.plan import Unit
-from piva_bench.runs.tasks import make_task, timed_edit
 from piva_bench.runs.variants import Variant
 
 if TYPE_CHECKING:
@@ -63,9 +63,11 @@ def estimate(
             seconds, basis = median(known) * len(units), f"{len(known)} stored edits"
         else:
             denoiser = denoiser or prepared.load_denoiser()
-            together = units[: prepared.batch_size(units, partial(_itself, denoiser))]
+            together = units[: prepared.batch_size(units, partial(_itself, denoiser), trial=True)]
             seconds = _trial(together, denoiser, prepared.setup.resolution) * len(units)
             basis = "a trial of a few steps"
+            if variant.kind == "scenes":
+                basis += ", fitting fields not counted"
         estimates.append(Estimate(variant, len(units), seconds, basis))
     return estimates
 
@@ -78,7 +80,7 @@ def _trial(units: Sequence[Unit], denoiser: Denoiser, resolution: int) -> float:
     """Seconds per edit. Two short runs tell a step's cost from what is paid once."""
     variant = units[0].variant
     tasks = [
-        make_task(unit.sample, variant, resolution, denoiser.device)
+        KINDS[variant.kind].task(unit.sample, variant, resolution, denoiser.device, trial=True)
         for unit in units
         if not isinstance(unit.sample, UnreadableSample)
     ]
@@ -88,7 +90,7 @@ def _trial(units: Sequence[Unit], denoiser: Denoiser, resolution: int) -> float:
     def run(steps: int | None) -> float:
         changes = {} if steps is None else {"steps": steps}
         trial = replace(variant, params=variant.params.model_copy(update=changes))
-        return timed_edit(trial.method(), tasks, denoiser, units[0].seed)[1]
+        return KINDS[variant.kind].timed_edit(trial.method(), tasks, denoiser, units[0].seed)[1]
 
     steps = variant.method().steps
     if steps is None:

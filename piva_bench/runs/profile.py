@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.method import EditTask
 from piva_bench.runs.batch_size import PeakMemory
+from piva_bench.runs.kinds.pictures import latent_params
 from piva_bench.runs.variants import Variant
 
 MODEL, ADAPTERS = "model", "adapters"
@@ -145,6 +146,7 @@ def _edit(
 ) -> tuple[int, int]:
     """UNet rows of an edit, and those of its training."""
     params = variant.params.model_copy(update={"steps": steps})
+    tasks = [replace(task, params=latent_params(variant)) for task in tasks]
     outcome = variant.cls(params).edit(tasks, denoiser, 0, on_step)[0]
     return outcome.unet_evaluations, outcome.training_evaluations
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from piva_bench.data.fields import short
 from piva_bench.data.sample import Sample, UnreadableSample
-from piva_bench.data.scene_sample import SIDES, SceneSample
 
 SHOWN = 5
 """Cut prompts that are named, at most."""
@@ -132,20 +131,14 @@ def marked(samples: Iterable[Sample], reader: PromptReader) -> list[Sample]:
 
 
 def _marked(sample: Sample, reader: PromptReader) -> Sample:
-    fault = next((fault for pair in _pairs(sample) if (fault := same_fault(*pair, reader))), None)
+    fault = next((fault for pair in sample.prompt_pairs() if (fault := same_fault(*pair, reader))), None)
     if fault is None or isinstance(sample, UnreadableSample):
         return sample
     return UnreadableSample.instead_of(sample, f"sample {short(sample.id)}: {fault}")
 
 
-def _pairs(sample: Sample) -> list[tuple[str, str]]:
-    if isinstance(sample, SceneSample):
-        return list(dict.fromkeys(sample.prompts(side) for side in SIDES))
-    return [(sample.source_prompt, sample.target_prompt)]
-
-
 def _cut_lines(samples: Iterable[Sample], reader: PromptReader) -> Iterator[str]:
     for sample in samples:
-        for name, prompt in zip(("source", "target"), _pairs(sample)[0], strict=True):
+        for name, prompt in zip(("source", "target"), sample.prompt_pairs()[0], strict=True):
             if line := cut_line(f"sample {short(sample.id)}: the {name} prompt", prompt, reader):
                 yield line

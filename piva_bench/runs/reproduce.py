@@ -13,9 +13,10 @@ from PIL import Image
 from piva_bench.errors import DataError, UserError
 from piva_bench.key import canonical_json
 from piva_bench.registry import METHODS, PROTOCOLS
+from piva_bench.runs.kinds import kind_of_samples
 from piva_bench.runs.manifest import environment
 from piva_bench.runs.record import NOT_KNOWN, Record, ScoreFile
-from piva_bench.runs.request import open_both, prepare, shows_scenes
+from piva_bench.runs.request import open_both, prepare
 from piva_bench.runs.run import run
 from piva_bench.runs.variants import Variant, known_parameters, resolve_variants
 
@@ -78,12 +79,12 @@ def lay_out(
     if not records:
         raise UserError(f"{store.root} holds no edits that piva-bench made: there is nothing to make again.")
     profile, dataset = open_both(request)
-    scenes = shows_scenes(dataset)
+    kind = kind_of_samples(dataset.samples).name
     by_setting: dict[str, list[Record]] = {}
     for record in records:
         by_setting.setdefault(_setting(record), []).append(record)
     named = {METHODS.load(name).card.name: name for name in files}
-    variants = [_variant(alike[0], named, profile, scenes) for alike in by_setting.values()]
+    variants = [_variant(alike[0], named, profile, kind) for alike in by_setting.values()]
     wanted = request.model_copy(
         update={
             "methods": tuple(dict.fromkeys(variant.requested for variant in variants)),
@@ -110,7 +111,7 @@ def _setting(record: Record) -> str:
     return canonical_json([record.method, record.params])
 
 
-def _variant(record: Record, files: Mapping[str, str], profile: Profile, scenes: bool) -> Variant:
+def _variant(record: Record, files: Mapping[str, str], profile: Profile, kind: str) -> Variant:
     """A record's method at its parameters. Names in a run are looked up among what is installed."""
     name = files.get(record.method, record.method)
     if name == record.method and record.method_source is not None:
@@ -119,9 +120,9 @@ def _variant(record: Record, files: Mapping[str, str], profile: Profile, scenes:
             "--method file.py:Class."
         )
     cls = METHODS.load(name) if name in files.values() else METHODS.load_installed(name)
-    known = known_parameters(cls, scenes)
+    known = known_parameters(cls, kind)
     given = {parameter: value for parameter, value in record.params.items() if parameter in known}
-    (variant,) = resolve_variants([name], given, profile, scenes)
+    (variant,) = resolve_variants([name], given, profile, kind)
     return variant
 
 

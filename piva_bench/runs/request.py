@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from piva_bench.errors import ModelError, UserError
 from piva_bench.profiles import Profile, get_profile, resolve_model
 from piva_bench.registry import DATASETS
+from piva_bench.runs.kinds import kind_of_samples
 from piva_bench.runs.plan import Unit, make_units, select_samples
 from piva_bench.runs.record import ENGINE, Setup
 from piva_bench.runs.shard import Shard
@@ -79,8 +80,8 @@ class Order:
     def prepare(self) -> Prepared:
         """The plan; see ``prepare``."""
         profile, dataset = open_both(self.request)
-        scenes = shows_scenes(dataset)
-        variants = [resolve_variants([name], given, profile, scenes)[0] for name, given in self.settings]
+        kind = kind_of_samples(dataset.samples).name
+        variants = [resolve_variants([name], given, profile, kind)[0] for name, given in self.settings]
         prepared = prepare(self.request, variants, (profile, dataset))
         return replace(prepared, setup=self.setup)
 
@@ -130,6 +131,7 @@ class Prepared:
         denoiser: Callable[[], Denoiser | None],
         interrupted: int | None = None,
         workers: int = 1,
+        trial: bool = False,
     ) -> int:
         """Most edits to compute together: as asked for, or as in an interrupted run, or as memory has room for.
 
@@ -138,6 +140,7 @@ class Prepared:
             denoiser: loads the model, if it has to be tried.
             interrupted: what an interrupted run took.
             workers: processes that share the memory.
+            trial: whether nothing may be made that takes long and is kept.
         """
         from piva_bench.runs.batch_size import automatic_batch_size
 
@@ -147,7 +150,7 @@ class Prepared:
             return interrupted
         model = denoiser()
         assert model is not None, "an automatic batch size is found with a model"
-        return automatic_batch_size(units, model, self.setup.resolution, workers)
+        return automatic_batch_size(units, model, self.setup.resolution, workers, trial=trial)
 
     def order(self) -> Order:
         """The plan as plain values."""
@@ -185,11 +188,6 @@ def open_dataset(name: str, profile: Profile, data_root: Path | None) -> Dataset
     return DATASETS.load(name)(profile, data_root)
 
 
-def shows_scenes(dataset: Dataset) -> bool:
-    """Whether a dataset's samples are scenes, not pictures."""
-    return getattr(dataset, "kind", "pictures") == "scenes"
-
-
 def open_both(request: RunRequest) -> tuple[Profile, Dataset]:
     """The dataset of a request, and its profile as it is for datasets of that kind.
 
@@ -199,7 +197,7 @@ def open_both(request: RunRequest) -> tuple[Profile, Dataset]:
     """
     profile = get_profile(request.profile)
     dataset = open_dataset(request.dataset, profile, request.data_root)
-    return profile.for_scenes() if shows_scenes(dataset) else profile, dataset
+    return profile.for_kind(kind_of_samples(dataset.samples).name), dataset
 
 
 def prepare(
@@ -221,8 +219,9 @@ def prepare(
 
     profile, dataset = opened or open_both(request)
     if variants is None:
-        variants = resolve_variants(request.methods, request.params, profile, shows_scenes(dataset))
-        variants = with_snapshots(variants, request.snapshots, profile, shows_scenes(dataset))
+        kind = kind_of_samples(dataset.samples).name
+        variants = resolve_variants(request.methods, request.params, profile, kind)
+        variants = with_snapshots(variants, request.snapshots, profile)
     samples = select_samples(dataset.samples, request.samples, request.limit)
     samples = request.shard.of(samples) if request.shard else samples
     device = resolve_device(request.device)
@@ -256,9 +255,7 @@ def prepare(
     )
 
 
-def with_snapshots(
-    variants: list[Variant], snapshots: Sequence[int], profile: Profile, scenes: bool
-) -> list[Variant]:
+def with_snapshots(variants: list[Variant], snapshots: Sequence[int], profile: Profile) -> list[Variant]:
     """The same settings, and each that allows it at fewer steps, too.
 
     Raises:
@@ -275,7 +272,7 @@ def with_snapshots(
         for number in sorted({*snapshots}):
             if number < steps:
                 found += resolve_variants(
-                    [variant.requested], {**variant.given, "steps": number}, profile, scenes
+                    [variant.requested], {**variant.given, "steps": number}, profile, variant.kind
                 )
     if len(found) == len(variants):
         raise UserError(

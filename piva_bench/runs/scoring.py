@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from piva_bench.data.scene_sample import SIDES, SceneSample
 from piva_bench.errors import DataError, UserError
-from piva_bench.metrics.protocol import Pair, ViewsPair
 from piva_bench.registry import PROTOCOLS
-from piva_bench.runs.pictures import mask_pixels, reference_pixels, source_pixels
+from piva_bench.runs.kinds import kind_of_samples
 from piva_bench.runs.record import Record, ScoreFile
 from piva_bench.runs.store import Warn
 
 if TYPE_CHECKING:
     from piva_bench.data.sample import Sample
-    from piva_bench.metrics.protocol import MetricInfo, MetricProtocol
+    from piva_bench.metrics.protocol import MetricInfo, MetricProtocol, Pair, ViewsPair
+    from piva_bench.runs.kinds import Kind
     from piva_bench.runs.store import Edit, Store
 
 
@@ -44,7 +43,7 @@ class Scorer:
 
     def __init__(self, protocol: str, samples: Mapping[str, Sample]) -> None:
         chosen = PROTOCOLS.load(protocol)
-        _check_kind(chosen, protocol, samples)
+        self._kind = _check_kind(chosen, protocol, samples)
         self.protocol: MetricProtocol = chosen()
         self.name, self.fingerprint = protocol, str(self.protocol.fingerprint)
         self._samples = samples
@@ -96,34 +95,14 @@ class Scorer:
             raise DataError(
                 f"The dataset has no sample '{record.sample_id}', which record {record.key} edits."
             )
-        sample = self._samples[record.sample_id]
-        if isinstance(sample, SceneSample):
-            source, reference = sample.load_turntable(), sample.load_counterfactual()
-            return ViewsPair(
-                source=source.views,
-                edited=edit.views(source.views.cameras),
-                reference=None if reference is None else reference.views,
-                backgrounds=source.backgrounds,
-                prompts={side: sample.prompts(side) for side in SIDES},
-            )
-        return Pair(
-            source=source_pixels(sample, record.resolution),
-            edited=edit.image(),
-            reference=reference_pixels(sample, record.resolution),
-            mask=mask_pixels(sample, record.resolution),
-            source_prompt=sample.source_prompt,
-            target_prompt=sample.target_prompt,
-            edited_is_jpeg=record.from_jpeg,
-        )
+        return self._kind.pair(self._samples[record.sample_id], edit)
 
 
-def _check_kind(protocol: object, name: str, samples: Mapping[str, Sample]) -> None:
-    kind = getattr(protocol, "kind", "pictures")
-    given = "scenes" if any(isinstance(sample, SceneSample) for sample in samples.values()) else "pictures"
-    if samples and kind != given:
-        fitting = (
-            "views-v1 and views-clean score 3D edits"
-            if given == "scenes"
-            else "studio-v1, pnp-v1 and clean score pictures"
+def _check_kind(protocol: type[MetricProtocol], name: str, samples: Mapping[str, Sample]) -> Kind:
+    kind = kind_of_samples(samples.values())
+    scores = getattr(protocol, "kind", "pictures")
+    if samples and scores != kind.name:
+        raise UserError(
+            f"{name} scores {scores}, and these edits are {kind.name}: {kind.protocols} (--protocol)."
         )
-        raise UserError(f"{name} scores {kind}, and these edits are {given}: {fitting} (--protocol).")
+    return kind

@@ -16,7 +16,11 @@ from piva_bench.data.files import refuse_pipes
 from piva_bench.data.pictures import Frame, fit, fit_mask
 from piva_bench.errors import DataError, UserError
 from piva_bench.method import EditMethod, EditOutcome, EditTask, MethodCard, OnStep, Progress
+from piva_bench.picture_reader import decode
+from piva_bench.profiles import get_profile
+from piva_bench.runs.kinds.pictures import latent_params
 from piva_bench.runs.pictures import to_pixels, to_tensor
+from piva_bench.runs.variants import Variant, resolve_variants
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
@@ -75,13 +79,11 @@ def open_picture(path: Path) -> Image.Image:
     """
     refuse_pipes(path)
     try:
-        image = Image.open(path)
-        image.load()
+        return decode(path.read_bytes(), str(path))
     except FileNotFoundError as error:
         raise DataError(f"There is no picture at {path}.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is no picture that can be read: {' '.join(str(error).split())}") from error
-    return image
+    except OSError as error:
+        raise DataError(f"{path} is no picture that can be read: {error.strerror or error}") from error
 
 
 def check_edits(card: MethodCard) -> None:
@@ -101,7 +103,7 @@ def edit_failed(outcome: EditOutcome) -> UserError:
 
 def edit_one(
     picture: Image.Image,
-    method: EditMethod,
+    variant: Variant,
     denoiser: Denoiser,
     source_prompt: str,
     target_prompt: str,
@@ -117,7 +119,7 @@ def edit_one(
 
     Args:
         picture: what to edit.
-        method: with its parameters.
+        variant: the method, with its parameters.
         denoiser: the model.
         source_prompt: what the picture shows.
         target_prompt: what it shall show.
@@ -131,17 +133,20 @@ def edit_one(
     Raises:
         UserError: method, picture and options do not fit together, or the edit failed.
     """
+    method = variant.method()
     check_edits(method.card)
     if method.card.uses_mask and mask is None:
         raise UserError(f"{method.card.name} reads an edit mask: give one with --mask.")
     square, frame = fit(picture, size or denoiser.resolution)
     prepared(frame)
+    region = None if mask is None else torch.from_numpy(fit_mask(mask, frame))
     task = EditTask(
         "picture",
         to_tensor(np.asarray(square)),
         source_prompt=source_prompt,
         target_prompt=target_prompt,
-        mask=None if mask is None or not method.card.uses_mask else torch.from_numpy(fit_mask(mask, frame)),
+        mask=region if method.card.uses_mask else None,
+        params=latent_params(variant),
     )
     film = Film(method) if keep_frames else None
 
@@ -186,7 +191,7 @@ def _image(tensor: Tensor) -> Image.Image:
     return Image.fromarray(to_pixels(tensor))
 
 
-def params_for(method: str, given: Mapping[str, Any], embedded: bool) -> EditMethod:
+def variant_for(method: str, given: Mapping[str, Any], embedded: bool) -> Variant:
     """A method by name with its parameters: those given, else the defaults that go with the model.
 
     Args:
@@ -197,8 +202,5 @@ def params_for(method: str, given: Mapping[str, Any], embedded: bool) -> EditMet
     Raises:
         UserError: an unknown name, or a value out of bounds.
     """
-    from piva_bench.profiles import get_profile
-    from piva_bench.runs.variants import resolve_variants
-
     (variant,) = resolve_variants([method], given, get_profile("embedded" if embedded else "paper"))
-    return variant.cls(variant.params)
+    return variant

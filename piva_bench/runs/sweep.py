@@ -10,8 +10,9 @@ from typing import Any
 
 from piva_bench.errors import UserError
 from piva_bench.profiles import Profile
+from piva_bench.runs.kinds import kind_of_samples
 from piva_bench.runs.plan import make_units
-from piva_bench.runs.request import Prepared, RunRequest, open_both, prepare, shows_scenes
+from piva_bench.runs.request import Prepared, RunRequest, open_both, prepare
 from piva_bench.runs.variants import Variant, known_parameters, resolve_variants
 
 MAX_POINTS = 1000
@@ -68,7 +69,7 @@ def prepare_sweep(request: RunRequest, grid: Mapping[str, Sequence[Any]], beside
         UserError: see ``prepare``; also an empty or too large grid.
     """
     profile, dataset = open_both(request)
-    points = sweep_points(request, grid, beside, profile, shows_scenes(dataset))
+    points = sweep_points(request, grid, beside, profile, kind_of_samples(dataset.samples).name)
     variants: list[Variant] = []
     merged: dict[str, Variant] = {}
     for i, point in enumerate(points):
@@ -91,7 +92,7 @@ def sweep_points(
     grid: Mapping[str, Sequence[Any]],
     beside: Sequence[str],
     profile: Profile,
-    scenes: bool = False,
+    kind: str = "pictures",
 ) -> list[Point]:
     """The rows of a sweep, without their keys.
 
@@ -108,22 +109,22 @@ def sweep_points(
     for method in request.methods:
         for combination in product(*grid.values()):
             here = dict(zip(grid, combination, strict=True))
-            (variant,) = resolve_variants([method], {**request.params, **here}, profile, scenes)
+            (variant,) = resolve_variants([method], {**request.params, **here}, profile, kind)
             detail = ", ".join(f"{name}={value}" for name, value in here.items())
             points.append(Point(f"{_short(method)} ({detail})" if detail else _short(method), here, variant))
     others = [method for method in beside if method not in request.methods]
     for method in others:
         # A parameter that the sweep's method has need not be known to each method beside it.
-        known = {name: value for name, value in request.params.items() if _has(method, name, scenes)}
-        (variant,) = resolve_variants([method], known, profile, scenes)
+        known = {name: value for name, value in request.params.items() if _has(method, name, kind)}
+        (variant,) = resolve_variants([method], known, profile, kind)
         points.append(Point(_short(method), {}, variant))
     return points
 
 
-def _has(method: str, parameter: str, scenes: bool) -> bool:
+def _has(method: str, parameter: str, kind: str) -> bool:
     from piva_bench.registry import METHODS
 
-    return parameter in known_parameters(METHODS.load(method), scenes)
+    return parameter in known_parameters(METHODS.load(method), kind)
 
 
 def _short(method: str) -> str:

@@ -12,15 +12,13 @@ from pydantic import ValidationError
 from piva_bench.distillation.params import AdapterParams
 from piva_bench.errors import MethodError, UnknownName, UserError
 from piva_bench.key import content_key
-from piva_bench.params import faults, profile_defaults
+from piva_bench.params import MethodParams, faults, profile_defaults
 from piva_bench.profiles import resolve_model
 from piva_bench.registry import METHODS
-from piva_bench.scene.params import FIELD, LATENT_PARAMETERS, FieldEditParams, FieldParams
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
     from piva_bench.method import EditMethod
-    from piva_bench.params import MethodParams
     from piva_bench.profiles import Profile
 
 CONTROL = "depth_control"
@@ -38,8 +36,9 @@ class Variant:
         version: of the canonical method's card.
         source_hash: of the method's file if it was given as a file.
         cls: the canonical method's class.
-        params: its parameters, all of them.
-        scene: of the radiance field, for datasets of scenes.
+        params: its own parameters, all of them.
+        kind: what is edited; see ``EditMethod.kinds``.
+        follow: the parameters of that kind.
         models: fingerprints of the models beside the main one, by name: those of the method's card, and
             ``depth_control`` for adapters that are a depth ControlNet.
         replaced: defaults that the profile replaced, own and new, by parameter.
@@ -52,7 +51,8 @@ class Variant:
     source_hash: str | None
     cls: type[EditMethod]
     params: MethodParams
-    scene: FieldParams | None = None
+    kind: str = "pictures"
+    follow: MethodParams = field(default_factory=MethodParams)
     models: Mapping[str, str] = field(default_factory=dict)
     replaced: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
@@ -83,11 +83,8 @@ class Variant:
 
     def params_dict(self) -> dict[str, Any]:
         """The parameters that decide its edits, as plain JSON values."""
-        if self.scene is None:
-            return self.params.model_dump(mode="json") | dict(self.models)
-        own = self.params.model_dump(mode="json", exclude=set(LATENT_PARAMETERS))
-        version = {"field": FIELD} if isinstance(self.scene, FieldEditParams) else {}
-        return own | self.scene.model_dump(mode="json") | version | dict(self.models)
+        values = self.params.model_dump(mode="json") | self.follow.model_dump(mode="json")
+        return values | dict(self.follow.stamp) | dict(self.models)
 
     def attach_models(self, denoiser: Denoiser, profile: Profile) -> None:
         """Puts the models that the method needs beside the main one, unless they are there.
@@ -110,7 +107,7 @@ class Variant:
 
 
 def resolve_variants(
-    methods: Sequence[str], given: Mapping[str, Any], profile: Profile, scenes: bool = False
+    methods: Sequence[str], given: Mapping[str, Any], profile: Profile, kind: str = "pictures"
 ) -> list[Variant]:
     """Methods with their parameters: the user's, else the method's for the profile, else its own defaults.
 
@@ -121,42 +118,50 @@ def resolve_variants(
         methods: names or ``path/to/file.py:Class``.
         given: parameters by name.
         profile: supplies ``method_defaults``.
-        scenes: whether scenes are edited; methods then have the parameters of their fields too.
+        kind: what is edited; methods have its parameters too.
 
     Raises:
         UnknownName: of a method or a parameter.
-        UserError: a value of the wrong type or out of its bounds, a method that edits no scenes or is unfinished.
+        UserError: a value of the wrong type or out of its bounds, a method that edits nothing of this kind or is
+            unfinished.
     """
     classes = [(name, METHODS.load(name)) for name in dict.fromkeys(methods)]
     for name, cls in classes:
         _check_class(name, cls)
-        if scenes and not cls.edits_scenes():
-            raise UserError(f"{name} edits pictures, not 3D scenes: choose another method or dataset.")
+        if kind not in cls.kinds:
+            raise UserError(
+                f"{name} edits {' and '.join(cls.kinds)}, not {kind}: choose another method or dataset."
+            )
     own: dict[str, dict[str, Any]] = {name: {} for name, _ in classes}
     for parameter in given:
-        takers = _takers(parameter, classes, scenes)
+        takers = _takers(parameter, classes, kind)
         for name in takers:
             plain = parameter.rpartition(".")[2]
             # What names its method wins, wherever it stands.
             if "." in parameter or f"{_short(name)}.{plain}" not in given:
                 own[name][plain] = given[parameter]
-    return [_variant(name, cls, own[name], profile, scenes) for name, cls in classes]
+    return [_variant(name, cls, own[name], profile, kind) for name, cls in classes]
 
 
-def _takers(parameter: str, classes: Sequence[tuple[str, type[EditMethod]]], scenes: bool) -> list[str]:
+def _takers(parameter: str, classes: Sequence[tuple[str, type[EditMethod]]], kind: str) -> list[str]:
     """The methods that a parameter goes to."""
     owner, _, plain = parameter.rpartition(".")
-    if scenes and plain in LATENT_PARAMETERS:
-        raise UserError(f"{plain} moves a picture's latents, and these are scenes: see field_learning_rate.")
     if owner:
-        classes = [(name, cls) for name, cls in classes if owner in (_short(name), cls.card.name)]
-        if not classes:
+        named = [(name, cls) for name, cls in classes if owner in (_short(name), cls.card.name)]
+        if not named:
             raise UnknownName(
                 "method before the dot of --param", owner, [_short(name) for name, _ in classes]
             )
-    known = {name: known_parameters(cls, scenes) for name, cls in classes}
+        classes = named
+    known = {name: known_parameters(cls, kind) for name, cls in classes}
     takers = [name for name in known if plain in known[name]]
     if not takers:
+        for other in {each for _, cls in classes for each in cls.kinds} - {kind}:
+            if any(plain in cls.kinds[other].model_fields for _, cls in classes if other in cls.kinds):
+                raise UserError(
+                    f"{plain} is a parameter of edits of {other}, and these are {kind}: see `piva-bench describe "
+                    "method`."
+                )
         every = {one for names in known.values() for one in names}
         whose = f" of {' or '.join(_short(name) for name in known)}"
         raise UnknownName(f"parameter{whose}", plain, every, "See `piva-bench describe method`.")
@@ -167,29 +172,32 @@ def _short(name: str) -> str:
     return name.rpartition(":")[2]
 
 
-def known_parameters(cls: type[EditMethod], scenes: bool) -> set[str]:
-    """Names of a method's parameters, those of its field included where it edits scenes."""
-    return set(cls.Params.model_fields) | (set(field_params(cls).model_fields) if scenes else set())
-
-
-def field_params(cls: type[EditMethod]) -> type[FieldParams]:
-    """What a reference shows depends on how the source was fitted alone."""
-    return FieldParams if cls.card.kind == "reference" else FieldEditParams
+def known_parameters(cls: type[EditMethod], kind: str) -> set[str]:
+    """Names of a method's parameters, those of what it edits included."""
+    follow = cls.kinds.get(kind, MethodParams)
+    return set(cls.Params.model_fields) | set(follow.model_fields)
 
 
 def _check_class(name: str, cls: type[EditMethod]) -> None:
     """Says once, before anything is computed, what a method lacks."""
     if missing := sorted(getattr(cls, "__abstractmethods__", ())):
         raise MethodError(f"{name} is not finished: it has no {' and no '.join(missing)}.")
-    if wrong := faults(cls.Params):
-        raise MethodError(f"{name}: parameter {wrong[0]}.")
+    for params in (cls.Params, *cls.kinds.values()):
+        if wrong := faults(params):
+            raise MethodError(f"{name}: parameter {wrong[0]}.")
+    for kind, params in cls.kinds.items():
+        if twice := sorted(params.model_fields.keys() & cls.Params.model_fields.keys()):
+            raise MethodError(
+                f"{name}: {twice[0]} is a parameter of {params.__name__} already: to give it another default, name a "
+                f"subclass of {params.__name__} for {kind} in `kinds`."
+            )
     strength = cls.card.strength
     if strength is not None and strength.parameter not in cls.Params.model_fields:
         raise MethodError(f"{name}: its card's strength, {strength.parameter}, is none of its parameters.")
 
 
 def _variant(
-    requested: str, cls: type[EditMethod], given: Mapping[str, Any], profile: Profile, scenes: bool
+    requested: str, cls: type[EditMethod], given: Mapping[str, Any], profile: Profile, kind: str
 ) -> Variant:
     replaced: dict[str, tuple[Any, Any]] = {}
 
@@ -202,7 +210,7 @@ def _variant(
 
     try:
         params = cls.Params(**values(cls.Params))
-        scene = field_params(cls)(**values(field_params(cls))) if scenes else None
+        follow = cls.kinds[kind](**values(cls.kinds[kind]))
     except ValidationError as error:
         raise UserError(f"Method {requested}: {_first_fault(error)}") from error
     source_hash = METHODS.source_hash(requested)
@@ -215,12 +223,12 @@ def _variant(
     if name != cls.card.name:
         # The canonical twin is an installed method; a file's own hash does not decide its pixels.
         cls, source_hash = METHODS.load(name), None
-    models = _models(cls, params, profile, scenes)
+    models = _models(cls, params, profile, kind)
     version = cls.card.version
-    return Variant(requested, given, name, version, source_hash, cls, params, scene, models, replaced)
+    return Variant(requested, given, name, version, source_hash, cls, params, kind, follow, models, replaced)
 
 
-def _models(cls: type[EditMethod], params: MethodParams, profile: Profile, scenes: bool) -> dict[str, str]:
+def _models(cls: type[EditMethod], params: MethodParams, profile: Profile, kind: str) -> dict[str, str]:
     """Fingerprints of the models that a method needs beside the main one, by name."""
     from piva_bench.diffusion.aliases import locate_depth_control
     from piva_bench.diffusion.checkpoint import fingerprint
@@ -228,7 +236,7 @@ def _models(cls: type[EditMethod], params: MethodParams, profile: Profile, scene
 
     found = {name: fingerprint(resolve_model(name)) for name in cls.card.models}
     if isinstance(params, AdapterParams) and params.adapter == "controlnet":
-        if not scenes:
+        if kind != "scenes":
             raise UserError("adapter=controlnet needs depth, which pictures have not: leave it out.")
         found[CONTROL] = control_fingerprint(locate_depth_control(profile.depth_control))
     return found

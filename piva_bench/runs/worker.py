@@ -11,16 +11,15 @@ import torch
 
 from piva_bench.diffusion.kept import KeptRows
 from piva_bench.errors import DataError, MethodError, UserError
-from piva_bench.method import EditOutcome, Progress, SceneOutcome
+from piva_bench.method import EditOutcome, Progress
 from piva_bench.runs.batch_size import PeakMemory, out_of_memory
 from piva_bench.runs.blame import describe
 from piva_bench.runs.guard import undisturbed
-from piva_bench.runs.pictures import to_pixels
+from piva_bench.runs.kinds import KINDS
+from piva_bench.runs.kinds.base import Task
 from piva_bench.runs.plan import Batch, Unit
 from piva_bench.runs.record import Record
-from piva_bench.runs.store import Edit, encode_png, sha256
-from piva_bench.runs.tasks import Task, make_task, timed_edit
-from piva_bench.runs.views import depth_path, encode_views, field_path
+from piva_bench.runs.store import Edit, sha256
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
@@ -79,13 +78,15 @@ class Worker:
         Raises:
             UserError: the method does not fit the model, or does not keep to its contract.
         """
-        variant = batch.variant
+        variant, kind = batch.variant, KINDS[batch.variant.kind]
         tasks: list[Task] = []
         outcomes: dict[str, EditOutcome] = {}
         for unit in batch.units:
             try:
                 resolution = self.prepared.setup.resolution
-                tasks.append(make_task(unit.sample, variant, resolution, self.denoiser.device))
+                tasks.append(kind.task(unit.sample, variant, resolution, self.denoiser.device))
+                for note in unit.sample.notes:
+                    self._once(note, tell)
             except DataError as error:
                 outcomes[unit.sample.id] = EditOutcome(unit.sample.id, None, reason=str(error))
         peak = PeakMemory(self.denoiser.device)
@@ -122,6 +123,11 @@ class Worker:
             tell.warn(f"{variant.name} broke on {len(tasks)} edits ({reason}): {how}")
         parts = [tasks[i : i + size] for i in range(0, len(tasks), size)]
         return [outcome for part in parts for outcome in self._edit(batch, part, tell)]
+
+    def _once(self, line: str, tell: Tell) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            tell.warn(line)
 
     def _luck_of(self, key: str) -> _Luck:
         return self._luck.setdefault(key, _Luck())
@@ -160,15 +166,8 @@ class Worker:
             tell.step(share, progress.scalars)
 
         variant = batch.variant
-
-        def warn(line: str) -> None:
-            line = f"{variant.name}: {line}"
-            if line not in self._told:
-                self._told.add(line)
-                tell.warn(line)
-
-        with undisturbed(warn):
-            outcomes, seconds = timed_edit(
+        with undisturbed(lambda line: self._once(f"{variant.name}: {line}", tell)):
+            outcomes, seconds = KINDS[variant.kind].timed_edit(
                 variant.method(), tasks, self.denoiser, batch.seed, on_step, sorted(batch.shorter)
             )
         if [outcome.sample_id for outcome in outcomes] != [task.sample_id for task in tasks]:
@@ -177,38 +176,12 @@ class Worker:
             )
         return [replace(outcome, seconds=seconds / len(tasks)) for outcome in outcomes]
 
-    def _fault(self, outcome: EditOutcome) -> str | None:
-        """Why an outcome is no result; None if it is one."""
-        if isinstance(outcome, SceneOutcome):
-            if outcome.views is None:
-                return outcome.reason or "the method returned no views and no reason"
-            return None
-        if outcome.image is None:
-            return outcome.reason or "the method returned no picture and no reason"
-        expected = (3, self.prepared.setup.resolution, self.prepared.setup.resolution)
-        if tuple(outcome.image.shape) != expected:
-            return f"the picture has the shape {tuple(outcome.image.shape)}, not {expected}"
-        if not outcome.image.is_floating_point():
-            return f"the picture holds {outcome.image.dtype}, not floating-point values from -1 to 1"
-        if not bool(torch.isfinite(outcome.image).all()):
-            return "the picture holds values that are not finite"
-        if float(outcome.image.abs().max()) > 1 + 1e-3:
-            low, high = float(outcome.image.min()), float(outcome.image.max())
-            return f"the picture's values run from {low:.3g} to {high:.3g}, not from -1 to 1"
-        return None
-
     def _finish(self, unit: Unit, outcome: EditOutcome, batch_size: int, megabytes: float | None) -> Edit:
-        png, sha = None, None
-        files: dict[str, bytes] = {}
-        reason = self._fault(outcome)
-        if outcome.image is not None and reason is None:
-            png, sha = encode_png(to_pixels(outcome.image))
-        elif isinstance(outcome, SceneOutcome) and outcome.views is not None and reason is None:
-            png, depth = encode_views(outcome.views)
-            sha, files[depth_path(unit.key)] = sha256(png), depth
-            if self.prepared.request.keep_fields and outcome.field is not None:
-                files[field_path(unit.key)] = outcome.field.to_bytes()
-        variant = unit.variant
+        setup, variant = self.prepared.setup, unit.variant
+        kind = KINDS[variant.kind]
+        reason = kind.fault(outcome, setup.resolution)
+        made = None if reason else kind.encode(outcome, unit.key, self.prepared.request.keep_fields)
+        files = made.files if made else {}
         costs: dict[str, Any] = {
             "unet_evaluations": outcome.unet_evaluations,
             "training_evaluations": outcome.training_evaluations,
@@ -217,25 +190,26 @@ class Worker:
             "batch_size": max(batch_size, 1),
         }
         record = Record(
-            **self.prepared.setup.model_dump(),
+            **setup.model_dump(),
             key=unit.key,
             status="failed" if reason else "ok",
             reason=reason,
             sample_id=unit.sample.id,
             edit_type=unit.sample.edit_type,
             tags=dict(unit.sample.tags),
+            notes=unit.sample.notes,
             method=variant.name,
             method_version=variant.version,
             method_source=variant.source_hash,
             params=variant.params_dict(),
             seed=unit.seed,
             device=str(self.denoiser.device),
-            image_sha=sha,
+            image_sha=made.sha if made else None,
             files={name: sha256(content) for name, content in files.items()},
             **costs,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        return Edit(record, png, outcome.trace, files)
+        return Edit(record, made.png if made else None, outcome.trace, files)
 
 
 def failed_edits(prepared: Prepared, units: Sequence[Unit], reason: str) -> list[Edit]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from piva_bench.params import MethodParams, parameter
@@ -9,9 +10,6 @@ from piva_bench.params import MethodParams, parameter
 FIELD = "2"
 """Raise it when a change to how fields are edited changes their pictures; part of every such edit's key. Records
 without it are of the first version, where the room to grow was visible as thin fog."""
-
-LATENT_PARAMETERS = ("learning_rate", "loss_scale", "optimizer")
-"""Of a rule's recipe, what moves a picture's latents and no field; a scene's records leave it out."""
 
 
 class FieldParams(MethodParams):
@@ -31,6 +29,7 @@ class FieldEditParams(FieldParams):
     """How a field follows the gradient on its views' latents: Adam on its grid."""
 
     recipe: ClassVar[bool] = True
+    stamp: ClassVar[Mapping[str, str]] = {"field": FIELD}
 
     views: int = parameter(
         2, ge=1, le=64, source="assumed", description="views a step; the adapters of a sample learn from all"

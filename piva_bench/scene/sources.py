@@ -10,9 +10,17 @@ from PIL import Image
 
 from piva_bench.errors import DataError
 from piva_bench.scene.cameras import RIG, Cameras, Floats, orbit
+from piva_bench.scene.capture_check import (
+    PLAIN,
+    Note,
+    border_colour,
+    check_cameras,
+    check_silhouettes,
+    common_point,
+)
+from piva_bench.scene.models import FOREIGN, MODELS
 from piva_bench.scene.views import PosedViews
 
-MODELS = (".glb", ".gltf", ".obj", ".ply", ".stl")
 MODEL_VIEWS = 64
 """Views that a 3D model is photographed in for its field."""
 FRAMES = 120
@@ -34,14 +42,17 @@ class OwnScene:
         box: [2, 3] the room that it and the edit may fill.
         turntable: views to show it in.
         sided: whether it is known which side is the front.
-        note: what a user should know, in one line.
+        notes: what a user should know, a line each.
+        background: RGB in [0, 1] that opaque views have at their border; None where they have no such colour, or
+            transparency.
     """
 
     views: PosedViews
     box: Floats
     turntable: Cameras
     sided: bool
-    note: str | None = None
+    notes: tuple[str, ...] = ()
+    background: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,12 +62,12 @@ class Photographs:
     Attributes:
         views: of each path of cameras, with depth.
         box: [2, 3] the room that the model and an edit of it may fill.
-        note: what a user should know about the file, in one line.
+        notes: what a user should know about the file, a line each.
     """
 
     views: tuple[PosedViews, ...]
     box: Floats
-    note: str | None
+    notes: tuple[str, ...]
 
 
 def open_scene(path: Path, resolution: int, frames: int = FRAMES) -> OwnScene:
@@ -70,10 +81,11 @@ def open_scene(path: Path, resolution: int, frames: int = FRAMES) -> OwnScene:
     Raises:
         DataError: what is there cannot be read, in one line that says why.
     """
-    if path.suffix.lower() not in MODELS:
+    if path.is_dir() or path.suffix.lower() not in (*MODELS, *FOREIGN):
         return open_capture(path, resolution, frames)
     taken = photograph(path, RIG.sphere(MODEL_VIEWS, resolution))
-    return OwnScene(taken.views[0], taken.box, RIG.turntable(frames, resolution), True, taken.note)
+    notes = tuple(f"{path}: {line}" for line in taken.notes)
+    return OwnScene(taken.views[0], taken.box, RIG.turntable(frames, resolution), True, notes)
 
 
 def open_capture(path: Path, resolution: int, frames: int = FRAMES, *, square: bool = False) -> OwnScene:
@@ -86,18 +98,42 @@ def open_capture(path: Path, resolution: int, frames: int = FRAMES, *, square: b
         square: whether pictures are cropped to their central square, the part that the box is seen in.
 
     Raises:
-        DataError: what is there cannot be read, in one line that says why.
+        DataError: what is there cannot be read, or is no object seen from around, in one line that says why.
     """
-    from piva_bench.scene.transforms import read_views
+    from piva_bench.scene.transforms import open_transforms
 
-    views = read_views(path)
-    views = _resized(_squared(views) if square else views, resolution)
+    notes: list[str] = []
+    capture = open_transforms(path, note=notes.append)
+    views = capture.views()
     try:
+        check_silhouettes(views, check_cameras(views.cameras, lambda line: notes.append(f"{path}: {line}")))
+        background = plain_background(views, lambda line: notes.append(f"{path}: {line}"))
+        views = _resized(_squared(views) if square else views, resolution)
         centre, radius = _seen_by_all(views.cameras)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     box = np.stack([centre - radius, centre + radius])
-    return OwnScene(views, box, _orbit(views.cameras, centre, frames), sided=False)
+    turntable = _orbit(views.cameras, centre, frames)
+    return OwnScene(views, box, turntable, False, tuple(notes), background)
+
+
+def plain_background(views: PosedViews, note: Note) -> tuple[float, float, float] | None:
+    """The colour behind the object: of opaque views what most of their border has; None of others.
+
+    Args:
+        views: of a capture, not cropped.
+        note: told if they show no plain background.
+    """
+    if not views.opaque:
+        return None
+    colour, share = border_colour(views)
+    if share < PLAIN:
+        note(
+            "the pictures show the object's surroundings (no transparency, no plain background): what surrounds it is "
+            "pressed into the field's box, and silhouettes mean nothing; give masks (mask_path) to edit the object"
+        )
+        return None
+    return colour
 
 
 def photograph(path: Path, *paths: Cameras) -> Photographs:
@@ -117,8 +153,14 @@ def photograph(path: Path, *paths: Cameras) -> Photographs:
         views = tuple(renderer.render(subject, cameras, frame) for cameras in paths)
     finally:
         renderer.close()
+    # Of a sheet one sees nothing exactly from the side; of a field nothing comes if that is so from most sides.
+    if min(shots.silhouettes.any(axis=(1, 2)).mean() for shots in views) < 0.5:
+        raise DataError(
+            f"the 3D model {path} is hardly seen: it is transparent or too thin for views of "
+            f"{views[0].cameras.width} pixels"
+        )
     room = ROOM * RIG.edge
-    return Photographs(views, frame.box(subject) + np.array([[-room], [room]]), subject.note)
+    return Photographs(views, frame.box(subject) + np.array([[-room], [room]]), subject.notes)
 
 
 def _squared(views: PosedViews) -> PosedViews:
@@ -154,17 +196,10 @@ def _resized(views: PosedViews, resolution: int) -> PosedViews:
 
 def _seen_by_all(cameras: Cameras) -> tuple[Floats, float]:
     """Centre and radius of a ball that every camera sees whole: about the point their axes pass nearest."""
-    axes = -cameras.camera_to_world[:, :3, 2]
-    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    # All cameras side by side leave the distance open; the smallest one fitting is taken.
-    centre = np.linalg.lstsq(
-        across.sum(0), (across @ cameras.positions[:, :, None]).sum(0)[:, 0], rcond=None
-    )[0]
+    centre = common_point(cameras)
     distances = np.linalg.norm(cameras.positions - centre, axis=1)
     half = np.arctan2([cameras.width / 2, cameras.height / 2], cameras.intrinsics[:, :2]).min(axis=1)
     radius = float((distances * np.sin(half)).min())
-    if not radius > 0:
-        raise DataError("the cameras do not look at a common point: only objects seen from around are edited")
     return centre, radius
 
 

@@ -13,6 +13,7 @@ from piva_bench.scene.sources import open_scene
 from piva_bench.scene.transforms import write_nerf_synthetic, write_nerfstudio
 from piva_bench.scene.views import PosedViews
 from tests.distillation.scene_tasks import ball
+from tests.scene.models.gltf_writer import Gltf
 
 PROMPTS = ("--source-prompt", "a red ball", "--target-prompt", "a blue ball")
 SHORT = ("--param", "steps=2", "--param", "fit_steps=30", "--param", "fit_resolution=12", "--frames", "5")
@@ -45,13 +46,20 @@ def test_a_capture_is_edited_and_saved(edit3d, capture, tmp_path):
     assert np.abs(field.render_views(turntable).alpha - views.alpha).mean() < 0.01
 
 
-def test_an_opaque_capture_needs_its_background(edit3d, tmp_path):
+def test_an_opaque_capture_has_the_background_of_its_border(edit3d, tmp_path):
     views = ball().render_views(RIG.sphere(6, 32))
     opaque = views.images.copy()
     opaque[..., :3], opaque[..., 3] = views.composite((0, 1, 0)), 255
     write_nerfstudio(PosedViews(opaque, views.cameras), tmp_path / "green")
     code, _, err = edit3d("--scene", "green", "-m", "dds", "--background", "0,1,0")
     assert code == 0, err
+    assert "border" not in err
+    measured = edit3d("--scene", "green", "-m", "dds", "-o", "measured")[2]
+    assert "the pictures' border is 0,1,0: taken for the background" in measured
+    fields = [(tmp_path / name / "field.safetensors").read_bytes() for name in ("green-dds", "measured")]
+    assert fields[0] == fields[1]
+    wrong = edit3d("--scene", "green", "-m", "dds", "--background", "1,0,0", "-o", "wrong")[2]
+    assert "the difference becomes fog" in wrong
 
 
 def test_a_capture_away_from_the_origin_is_found_and_turned_about_its_own_centre(tmp_path):
@@ -80,21 +88,43 @@ def test_a_models_file_is_photographed_first_and_its_front_is_known(edit3d, tmp_
     assert open_scene(tmp_path / "box.glb", 32, 4).sided
 
 
+def test_what_is_not_shown_of_a_model_is_said(edit3d, tmp_path):
+    pytest.importorskip("moderngl")
+    gltf = Gltf()
+    gltf.show(gltf.pyramid(gltf.painted(1, 0, 0)) | {"extensions": {"ACME_fur": {}}})
+    gltf.write(tmp_path / "fur.glb")
+    code, _, err = edit3d("--scene", "fur.glb", "-m", "dds")
+    assert code == 0, err
+    assert "fur.glb: not shown: ACME_fur" in err.splitlines()
+
+
 @pytest.mark.parametrize(
     ("given", "line"),
     [
         (("--scene", "nowhere"), "nowhere"),
         (("--scene", "none.glb"), "none.glb does not exist"),
+        (("--scene", "lfs.glb"), "run `git lfs pull`"),
+        (("--scene", "model.fbx"), "an FBX file, which is not read: export it as GLB"),
+        (("--scene", "new.glb"), "requires ACME_new, which is not read"),
         (("--scene", "ball", "-m", "identity"), "reference row"),
         (("--scene", "ball", "-m", "vae_roundtrip"), "reference row"),
         (("--scene", "ball", "--background", "white"), "give red,green,blue"),
         (("--scene", "ball", "--background", "1,1,2"), "from 0 to 1"),
-        (("--scene", "ball", "--param", "learning_rate=1"), "field_learning_rate"),
+        (
+            ("--scene", "ball", "--param", "learning_rate=1"),
+            "a parameter of edits of pictures, and these are scenes",
+        ),
         (("--scene", "ball", "--param", "views=9"), "views=9"),
     ],
 )
-def test_mistakes_are_one_line(edit3d, capture, given, line):
+def test_mistakes_are_one_line(edit3d, capture, tmp_path, given, line):
+    (tmp_path / "lfs.glb").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    (tmp_path / "model.fbx").write_bytes(b"Kaydara FBX Binary  \0")
+    gltf = Gltf()
+    gltf.require("ACME_new")
+    gltf.write(tmp_path / "new.glb")
     code, _, err = edit3d(*given)
     assert code == EXIT_USER_ERROR
     assert line in err
-    assert len(err.strip().splitlines()) == 1
+    # Before it there may be notes on the capture.
+    assert [each for each in err.splitlines() if each.startswith("error: ")] == err.splitlines()[-1:]

@@ -11,7 +11,8 @@ from methods.piva import Piva
 from methods.piva_analytic import PivaAnalytic
 from methods.sds import SDS
 from piva_bench.diffusion.schedule import Schedule
-from piva_bench.errors import UserError
+from piva_bench.errors import MethodError, UserError
+from piva_bench.params import LatentParams
 from piva_bench.session.noise import noise, timestep
 from tests.tiny_sd import make_tasks
 
@@ -82,8 +83,9 @@ def test_dds_is_the_hand_written_loop(denoiser, pipeline, scheduler, weighting, 
         source = guided(pipeline, scheduler.add_noise(z_src, eps, t), t, task.source_prompt)
         return weight * (target - source)
 
-    params = DDS.Params(steps=STEPS, weighting=weighting, optimizer=optimizer, learning_rate=lr)
-    outcomes = DDS(params).edit(tasks, denoiser, seed=1)
+    follow = LatentParams(optimizer=optimizer, learning_rate=lr)
+    tasks = [dataclasses.replace(task, params=follow) for task in tasks]
+    outcomes = DDS(DDS.Params(steps=STEPS, weighting=weighting)).edit(tasks, denoiser, seed=1)
     kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer]
     for task, outcome in zip(tasks, outcomes, strict=True):
         expected = one_image_loop(pipeline, task, 1, gradient, optimizer=kind, lr=lr)
@@ -224,7 +226,8 @@ def test_what_a_step_reports(denoiser):
         tasks, denoiser, 0, lambda p: seen.append((p.index, p.scalars))
     )
     assert [index for index, _ in seen] == [0, 1, 2]
-    assert set(seen[0][1]) == {"loss", "distance", "regulariser", "adapter_loss"} == set(outcomes[0].trace)
+    regulariser = {"regulariser", "regulariser_share", "converged_cosine"}
+    assert set(seen[0][1]) == {"loss", "distance", "adapter_loss"} | regulariser == set(outcomes[0].trace)
     for name in outcomes[0].trace:
         mean = sum(outcome.trace[name][2] for outcome in outcomes) / 2
         assert seen[2][1][name] == pytest.approx(mean, rel=1e-5)
@@ -271,3 +274,20 @@ def test_other_sizes_than_the_models_own_work(denoiser):
     task = dataclasses.replace(make_tasks(1)[0], source=torch.rand(3, 48, 40) * 2 - 1)
     (outcome,) = Piva(Piva.Params(steps=2)).edit([task], denoiser, 0)
     assert outcome.image.shape == (3, 48, 40)
+
+
+def test_a_batch_is_moved_alike(denoiser):
+    first, second = make_tasks(2)
+    other = dataclasses.replace(second, params=LatentParams(learning_rate=0.2))
+    with pytest.raises(UserError, match="edited alike"):
+        DDS(DDS.Params(steps=1)).edit([first, other], denoiser, 0)
+
+
+def test_a_rule_that_moves_the_latents_itself_is_refused(denoiser):
+    class Mover(DDS):
+        def gradient(self, step):
+            step.latents.mul_(0.5)
+            return super().gradient(step)
+
+    with pytest.raises(MethodError, match="in place"):
+        Mover(DDS.Params(steps=1)).edit(make_tasks(1), denoiser, 0)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from methods.dds import DDS
 from methods.piva import Piva
 from piva_bench.method import EditMethod, MethodCard
+from piva_bench.params import LatentParams
 from piva_bench.registry import METHODS as REGISTRY
 
 ROOT = Path(__file__).parents[2]
@@ -46,8 +47,8 @@ def test_a_card_and_documented_bounded_defaults(method):
 
 
 def test_defaults_are_the_official_recipe():
-    params = DDS.Params()
-    assert params.model_dump() == {
+    params, latents = DDS.Params(), DDS.kinds["pictures"]()
+    assert params.model_dump() | latents.model_dump() == {
         "steps": 200,
         "learning_rate": 0.1,
         "loss_scale": 2000 / 4096,
@@ -65,12 +66,9 @@ def test_defaults_are_the_official_recipe():
     "values",
     [
         {"steps": 0},
-        {"learning_rate": 0},
-        {"learning_rate": float("nan")},
         {"guidance_scale": float("inf")},
         {"t_min": 500, "t_max": 400},
         {"t_max": 1000},
-        {"optimizer": "lbfgs"},
         {"no_such_parameter": 1},
         {"preservation_weight": -1},
         {"combination": "mix", "preservation_weight": 1.5},
@@ -82,6 +80,14 @@ def test_defaults_are_the_official_recipe():
 def test_bad_parameters_are_refused(values):
     with pytest.raises(ValidationError):
         Piva.Params(**values)
+
+
+@pytest.mark.parametrize(
+    "values", [{"learning_rate": 0}, {"learning_rate": float("nan")}, {"optimizer": "lbfgs"}, {"steps": 3}]
+)
+def test_bad_parameters_of_latents_are_refused(values):
+    with pytest.raises(ValidationError):
+        LatentParams(**values)
 
 
 def test_listing_methods_loads_nothing_heavy():

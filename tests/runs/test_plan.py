@@ -166,3 +166,46 @@ def test_methods_that_cannot_be_seen_on_their_way_are_computed_apart():
     variants = [v for n in (25, 50) for v in resolve_variants(["sdedit"], {"steps": n}, PROFILE)]
     batches = make_batches(make_units(SETUP, variants, SAMPLES[:4], [0]), 8)
     assert [(b.variant.params.steps, b.shorter) for b in batches] == [(25, {}), (50, {})]
+
+
+RULE = """
+from methods.dds import DDS, DDSParams
+from piva_bench.plugin import LatentParams, MethodCard, parameter
+
+
+def card(name):
+    return MethodCard(name=name, title=name, paper=None, summary="", kind="distillation", idea_code_license="none")
+
+
+class Slow(LatentParams):
+    learning_rate: float = parameter(0.01, gt=0, le=1, source="assumed", description="slower than DDS")
+
+
+class OwnLatents(DDS):
+    card = card("own-latents")
+    kinds = {"pictures": Slow}
+
+
+class TwiceParams(DDSParams):
+    learning_rate: float = parameter(0.01, gt=0, le=1, source="assumed", description="slower than DDS")
+
+
+class Twice(DDS):
+    card = card("twice")
+    Params = TwiceParams
+"""
+
+
+def test_a_rule_declares_how_its_latents_move_beside_its_own_parameters(tmp_path):
+    (tmp_path / "rules.py").write_text(RULE)
+    own = f"{tmp_path / 'rules.py'}:OwnLatents"
+    (variant,) = resolve_variants([own], {}, PROFILE)
+    assert variant.params_dict()["learning_rate"] == 0.01
+    assert not hasattr(variant.params, "learning_rate")
+    (given,) = resolve_variants([own], {"learning_rate": 0.5}, PROFILE)
+    assert given.follow.model_dump()["learning_rate"] == 0.5
+    assert given.key != variant.key
+    with pytest.raises(UserError, match="edits pictures, not scenes"):
+        resolve_variants([own], {}, PROFILE, "scenes")
+    with pytest.raises(UserError, match="learning_rate is a parameter of LatentParams already"):
+        resolve_variants([f"{tmp_path / 'rules.py'}:Twice"], {}, PROFILE)
