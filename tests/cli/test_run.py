@@ -284,3 +284,14 @@ def test_interrupted_it_says_so_exits_130_and_can_be_resumed(bench, cli, tmp_pat
     assert len(records(tmp_path / "out")) == 2
     monkeypatch.setenv("SLOW_LOG", str(log))
     assert "4 computed, 2 already stored" in cli(*arguments)[2]
+
+
+def test_ctrl_c_before_a_command_has_begun_is_a_word_and_130(cli, monkeypatch):
+    from piva_bench.cli import app
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "app", interrupted)
+    code, _, err = cli("run", "-m", "identity")
+    assert (code, err) == (EXIT_INTERRUPTED, "interrupted\n")
