@@ -10,6 +10,7 @@ import logging
 import os
 import queue
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 LOOK = 2.0
 """Seconds between two looks at what the cluster has."""
+KNOCK = 20.0
+"""Seconds that a cluster has to answer at its address."""
 
 
 class Actor:
@@ -149,11 +152,21 @@ def _connect(address: str | None) -> Any:
     except ImportError:
         raise UserError("--executor ray needs Ray: pip install 'piva-bench[ray]'.") from None
     before = signal.getsignal(signal.SIGTERM)
+    named = address or os.environ.get("RAY_ADDRESS")
     try:
+        if named:
+            _knock(named)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=None)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         line = " ".join(str(error).split())[:200]
-        raise UserError(f"There is no Ray cluster at {address or 'RAY_ADDRESS'}: {line}") from error
+        raise UserError(f"There is no Ray cluster at {named or 'this machine'}: {line}") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # Ray would end the program its own way
     return ray
+
+
+def _knock(address: str) -> None:
+    """Raises ``OSError`` where nobody listens; Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK).close()
