@@ -41,7 +41,7 @@ def test_the_soak_finds_nothing(tmp_path):
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=290)
     assert done.returncode == 0, done.stderr[-2000:]
     text = page.read_text()
-    assert "old" not in text
+    assert "\nold\n" not in text
     assert text.endswith("<!-- the end of the table -->\nafter\n")
     rows = re.findall(r"^\| (.+?) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
     assert len(rows) >= 20
