@@ -24,35 +24,43 @@ def png_bytes(picture: Image.Image) -> bytes:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, sync: bool = True) -> Iterator[BinaryIO]:
     """A file to write beside the target; it is then flushed to the disk and renamed over it. Creates the folder.
+
+    Args:
+        path: the target.
+        sync: whether to wait for the disk; without, the target is whole after a crash of the program but perhaps not
+            of the machine.
 
     Raises:
         OSError: disk full, no permission ...; the target is then what it was before, as it is if the block raises.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}{TEMPORARY_SUFFIX}")
-    if temporary.is_dir() and not temporary.is_symlink():  # somebody's folder of that very name
-        temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
-    temporary.unlink(missing_ok=True)  # a link is not to be written through
+    if os.path.lexists(temporary):
+        if temporary.is_dir() and not temporary.is_symlink():  # somebody's folder of that very name
+            temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+        temporary.unlink(missing_ok=True)  # a link is not to be written through
     try:
         with temporary.open("xb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes, sync: bool = True) -> None:
     """Writes a file through ``atomic_file``.
 
     Raises:
         OSError: see there.
     """
-    with atomic_file(path) as file:
+    with atomic_file(path, sync) as file:
         file.write(data)
 
 

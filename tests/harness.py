@@ -82,6 +82,66 @@ class Kills(Invert):
         return super().edit(batch, denoiser, seed, on_step)
 
 
+class Hangs(Invert):
+    """Never comes back from sample s1, and does not listen."""
+    card = card("hangs")
+
+    def edit(self, batch, denoiser, seed, on_step=None):
+        while any(t.sample_id == "s1" for t in batch):
+            try:
+                time.sleep(1000)
+            except BaseException:
+                pass
+        return super().edit(batch, denoiser, seed, on_step)
+
+
+class Exits(Invert):
+    """Ends the program when it meets sample s1."""
+    card = card("exits")
+
+    def edit(self, batch, denoiser, seed, on_step=None):
+        if any(t.sample_id == "s1" for t in batch):
+            raise SystemExit(7)
+        return super().edit(batch, denoiser, seed, on_step)
+
+
+class ExitsAtOnce(Invert):
+    """As Exits, past all that Python would do about it."""
+    card = card("exits_at_once")
+
+    def edit(self, batch, denoiser, seed, on_step=None):
+        if any(t.sample_id == "s1" for t in batch):
+            os._exit(7)
+        return super().edit(batch, denoiser, seed, on_step)
+
+
+class Large(Invert):
+    """Fits into memory one at a time only."""
+    card = card("large")
+
+    def edit(self, batch, denoiser, seed, on_step=None):
+        if len(batch) > 1:
+            raise torch.OutOfMemoryError("tried to allocate 999 GiB")
+        return super().edit(batch, denoiser, seed, on_step)
+
+
+class Messy(Invert):
+    """Leaves everything changed that one can."""
+    card = card("messy")
+
+    def edit(self, batch, denoiser, seed, on_step=None):
+        outcomes = super().edit(batch, denoiser, seed, on_step)
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        torch.set_grad_enabled(False)
+        torch.set_num_threads(3)
+        torch.manual_seed(99)
+        os.environ["PIVA_BENCH_DATA_ROOT"] = "/nowhere"
+        os.environ.pop("HOME", None)
+        os.chdir("/")
+        return outcomes
+
+
 class Useless(Invert):
     """Always makes the same mistake."""
     card = card("useless")

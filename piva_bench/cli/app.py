@@ -25,6 +25,7 @@ from piva_bench.cli import (
     new,
     profile,
     report,
+    reproduce,
     run,
     score,
     studio,
@@ -58,6 +59,7 @@ app.command("describe")(describe.describe)
 app.command("doctor")(doctor.doctor)
 app.command("report")(report.report)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("reproduce", epilog=reproduce.EXAMPLES)(reproduce.reproduce)
 app.command("merge", epilog=merge.EXAMPLES)(merge.merge)
 app.command("profile", epilog=profile.EXAMPLES)(profile.profile)
 app.command("score", epilog=score.EXAMPLES)(score.score)
@@ -95,6 +97,9 @@ def main() -> None:
     try:
         with streams.prepared():
             app()
+    except KeyboardInterrupt:  # before a command has begun, or after it has ended
+        typer.echo("interrupted", err=True)
+        sys.exit(run.EXIT_INTERRUPTED)
     except UserError as error:
         if os.environ.get(TRACEBACK):
             traceback.print_exc()

@@ -15,6 +15,8 @@ from piva_bench.errors import UserError
 from piva_bench.text import one_line
 
 EXTRAS = {
+    "s3": ("s3fs", "runs at s3:// addresses, in merge"),
+    "ray": ("ray", "--executor ray, workers on a cluster"),
     "viewer": ("viser", "piva-bench view3d, radiance fields in a browser"),
     "nerfstudio": ("nerfstudio", "scenes of ns-train, and ns-train piva"),
     "video": ("imageio_ffmpeg", "turntables as MP4; GIF needs nothing"),

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from piva_bench.cli import values
 from piva_bench.cli.say import warn
+from piva_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from piva_bench.runs.inside import Warn
+    from piva_bench.runs.remote import Address
 
 EXAMPLES = """
 [bold]Example[/bold]
@@ -17,24 +24,58 @@ EXAMPLES = """
 piva-bench merge results/runs/embedded-pie-shard-* -o results/runs/embedded-pie
 
 piva-bench report results/runs/embedded-pie
+
+piva-bench merge "$SCRATCH/grid-shard-3-of-8" -o s3://bucket/grid    # from each job, at any time
+
+piva-bench merge s3://bucket/grid -o results/runs/grid
 """
 
 
 def merge(
-    runs: Annotated[list[Path], typer.Argument(help="Output directories of runs.")],
+    runs: Annotated[
+        list[str], typer.Argument(help="Output directories of runs, or addresses (s3://bucket/run).")
+    ],
     output_dir: Annotated[
-        Path, typer.Option("--output-dir", "-o", help="Where all of it goes; may hold edits already.")
+        str, typer.Option("--output-dir", "-o", help="Where all of it goes; may hold edits already.")
     ],
 ) -> None:
     """Join runs that were made in several places; every file is checked, the runs stay as they are.
 
-    Of two records of one edit the newer is taken. Runs of unlike set-ups are refused.
+    Of two records of one edit the newer is taken. Runs of unlike set-ups are refused. Folders are put into an object
+    store by giving its address for --output-dir; many may do so at once.
     """
     from piva_bench.runs.merge import merge as merge_runs
+    from piva_bench.runs.remote import Address, is_address, pull, push
 
-    merged = merge_runs([values.run_directory(run) for run in runs], output_dir, sys.argv[1:], warn)
+    if is_address(output_dir):
+        _push_all(runs, Address(output_dir), push, is_address)
+        return
+    with tempfile.TemporaryDirectory(prefix="piva-bench-") as temporary:
+        sources: list[Path] = []
+        manifests: list[Path] = []
+        for index, run in enumerate(runs):
+            if is_address(run):
+                folders, more = pull(Address(run), Path(temporary) / str(index), warn)
+                sources += folders
+                manifests += more
+            else:
+                sources.append(values.run_directory(Path(run)))
+        merged = merge_runs(sources, Path(output_dir), sys.argv[1:], warn, manifests)
     typer.echo(
         f"{merged.edits} edits in {output_dir}: {merged.taken} taken from {len(runs)} runs, {merged.damaged} damaged "
         "and missing",
         err=True,
     )
+
+
+def _push_all(
+    runs: list[str],
+    to: Address,
+    push: Callable[[Path, Address, Warn], int],
+    is_address: Callable[[str], bool],
+) -> None:
+    if away := [run for run in runs if is_address(run)]:
+        raise UserError(f"{away[0]} is an address, too: merge it into a folder first.")
+    for run in runs:
+        count = push(values.run_directory(Path(run)), to, warn)
+        typer.echo(f"{count} edits of {run} put into {to.url}", err=True)

@@ -25,6 +25,13 @@ class Blend(StrEnum):
     steps = "steps"
 
 
+class Executor(StrEnum):
+    """Where workers are."""
+
+    local = "local"
+    ray = "ray"
+
+
 class Dtype(StrEnum):
     """Precision of the networks."""
 
@@ -41,7 +48,7 @@ def _option(panel: str | None, name: str, *short: str, help: str, **more: Any) -
     )
 
 
-def _say_files(value: Any) -> Any:
+def say_files(value: Any) -> Any:
     """Says of each method that is given as a file that its code is run."""
     for name in [value] if isinstance(value, str) else value or ():
         for one in name.split(","):
@@ -58,7 +65,7 @@ Method = Annotated[
         _WHAT,
         "--method",
         "-m",
-        callback=_say_files,
+        callback=say_files,
         help="Methods, comma-separated: names from `piva-bench list`, or file.py:Class.",
     ),
 ]
@@ -95,7 +102,42 @@ Workers = Annotated[
     _option(
         _HOW,
         "--workers",
-        help="Processes: auto is one for each core (of one thread each) or GPU; 1 keeps all in this one.",
+        help="Processes: auto is one for each core (of one thread each) or GPU; 1 keeps all in this one "
+        "(with --timeout, in one beside it).",
+    ),
+]
+ExecutorName = Annotated[
+    Executor,
+    _option(_HOW, "--executor", help="Where workers are: on this machine, or on a Ray cluster (extra ray)."),
+]
+RayAddress = Annotated[
+    str | None,
+    _option(
+        _HOW,
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="Of the Ray cluster.",
+        show_default="RAY_ADDRESS, else this machine",
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    _option(
+        _HOW,
+        "--timeout",
+        metavar="SECONDS",
+        help="Longest that a batch may take, its scores included; its edits then fail with that reason.",
+        show_default="no limit",
+    ),
+]
+MaxHours = Annotated[
+    float | None,
+    _option(
+        _HOW,
+        "--max-hours",
+        metavar="HOURS",
+        help="Stop after so long, as Ctrl-C does: finished batches are stored, exit code 130.",
+        show_default="no limit",
     ),
 ]
 Snapshots = Annotated[
@@ -212,7 +254,7 @@ Protocol = Annotated[
 ]
 
 # Of commands that make a single edit. No environment variables: those may hold lists.
-OneMethod = Annotated[str, typer.Option("--method", "-m", callback=_say_files, help="Name or file.py:Class.")]
+OneMethod = Annotated[str, typer.Option("--method", "-m", callback=say_files, help="Name or file.py:Class.")]
 OneModel = Annotated[
     str | None,
     typer.Option(

@@ -36,7 +36,8 @@ piva-bench run --method my_method.py:MyMethod --dry-run
 
 [bold]Exit codes[/bold]
 
-0 done. 2 a mistake that one line explains. 3 done, but edits failed (see --fail-above). 130 interrupted.
+0 done. 2 a mistake that one line explains. 3 done, but edits failed (see --fail-above).
+130 interrupted, or --max-hours is over.
 
 Every option is also read from a variable such as PIVA_BENCH_BATCH_SIZE.
 """
@@ -86,11 +87,11 @@ def execute(prepared: Prepared, by_sample: bool = False) -> Summary:
 
     typer.echo(headline(prepared), err=True)
     try:
-        with interruptible(), open_progress() as progress:
+        with interruptible(prepared.request.max_hours), open_progress() as progress:
             return runs.run(prepared, progress, sys.argv[1:], by_sample)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         typer.echo(
-            f"interrupted: finished batches are stored in {prepared.output_dir}; "
+            f"{interruption or 'interrupted'}: finished batches are stored in {prepared.output_dir}; "
             "run the same command again to finish.",
             err=True,
         )
@@ -98,19 +99,28 @@ def execute(prepared: Prepared, by_sample: bool = False) -> Summary:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Within the block a queue's signals (SIGTERM, and USR2 before a time limit) are an interruption like Ctrl-C."""
+def interruptible(max_hours: float | None = None) -> Iterator[None]:
+    """Within the block a queue's signals (SIGTERM, and USR2 before a time limit) are an interruption like Ctrl-C, and
+    so is that so many hours have passed.
+    """
 
     def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+        late = number == getattr(signal, "SIGALRM", None)
+        raise KeyboardInterrupt(*(("--max-hours is over",) if late else ()))
 
     wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR2") if hasattr(signal, name)]
+    if max_hours is not None:
+        wanted.append(signal.SIGALRM)
     if threading.current_thread() is not threading.main_thread():
         wanted = []  # only there can signals be caught
     before = {number: signal.signal(number, interrupt) for number in wanted}
+    if signal.SIGALRM in before and max_hours is not None:
+        signal.setitimer(signal.ITIMER_REAL, 3600 * max_hours)
     try:
         yield
     finally:
+        if signal.SIGALRM in before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -33,6 +33,10 @@ class RunOptions:
     dtype: options.Precision = options.Dtype.float32
     workers: options.Workers = "auto"
     batch_size: options.BatchSize = "auto"
+    executor: options.ExecutorName = options.Executor.local
+    ray_address: options.RayAddress = None
+    timeout: options.Timeout = None
+    max_hours: options.MaxHours = None
     compile: options.Compile = False
     channels_last: options.ChannelsLast = False
     overwrite: options.Overwrite = False
@@ -51,8 +55,9 @@ class RunOptions:
         Raises:
             UserError: an option that cannot be read.
         """
-        if self.workers != "1" and self.device in ("auto", "cpu") and not self.dry_run:
-            from piva_bench.runs.pool import warm_up
+        local = self.executor is options.Executor.local
+        if local and self.workers != "1" and self.device in ("auto", "cpu") and not self.dry_run:
+            from piva_bench.runs.processes import warm_up
 
             warm_up()
         from piva_bench.runs.request import RunRequest
@@ -74,6 +79,10 @@ class RunOptions:
             dtype=self.dtype.value,
             workers=values.parse_count("--workers", self.workers),
             batch_size=values.parse_count("--batch-size", self.batch_size),
+            executor=self.executor.value,
+            ray_address=self.ray_address,
+            timeout=values.positive("--timeout", self.timeout),
+            max_hours=values.positive("--max-hours", self.max_hours),
             compile=self.compile,
             channels_last=self.channels_last,
             keep_fields=self.keep_fields,

@@ -30,7 +30,8 @@ has made is not made again, and at preservation_weight 0 Piva is DDS's own recor
 
 [bold]Exit codes[/bold]
 
-0 done. 2 a mistake that one line explains. 3 done, but edits failed (see --fail-above). 130 interrupted.
+0 done. 2 a mistake that one line explains. 3 done, but edits failed (see --fail-above).
+130 interrupted, or --max-hours is over.
 """
 
 Grid = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -45,6 +46,17 @@ def parse_count(option: str, text: str) -> int | Literal["auto"]:
     if not text.isdecimal() or not int(text):
         raise UserError(f"{option} {text}: give a whole number from 1, or auto.")
     return int(text)
+
+
+def positive(option: str, number: float | None) -> float | None:
+    """A number above 0, or None.
+
+    Raises:
+        UserError: another one.
+    """
+    if number is not None and not 0 < number < math.inf:
+        raise UserError(f"{option} {number:g}: give a number above 0.")
+    return number
 
 
 def parse_numbers(option: str, text: str) -> list[int]:

@@ -14,6 +14,7 @@ import torch
 
 from piva_bench import heap
 from piva_bench.data.sample import UnreadableSample
+from piva_bench.runs.guard import undisturbed
 from piva_bench.runs.kinds import KINDS
 from piva_bench.runs.plan import Unit
 
@@ -87,7 +88,7 @@ def automatic_batch_size(
     return min(sizes)
 
 
-def out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """Whether a GPU's or the machine's memory ran out; PyTorch has no type of its own for the latter."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
@@ -140,9 +141,10 @@ def _trial(
             ]
             short = replace(variant, params=variant.params.model_copy(update={"steps": 1}))
             memory = PeakMemory(denoiser.device)
-            kind.timed_edit(short.method(), tasks, denoiser, units[0].seed)
+            with undisturbed(lambda line: None):  # the run itself will tell
+                kind.timed_edit(short.method(), tasks, denoiser, units[0].seed)
             return memory.growth()
-        except Exception as error:  # what else is wrong, the run itself will find and tell
+        except (Exception, SystemExit) as error:  # what else is wrong, the run itself will find and tell
             return None if out_of_memory(error) else 0
         finally:
             denoiser.kept = kept

@@ -129,6 +129,26 @@ class Manifest:
             )
         return self.setup
 
+    def last_run(self) -> dict[str, Any]:
+        """The entry of the last run that made edits here; empty if there is none."""
+        runs = self._content.get("runs", [])
+        return next((run for run in reversed(runs) if "environment" in run), {})
+
+    def mixed_versions(self) -> list[str]:
+        """Packages that edits of this directory were made with several versions of, a line each."""
+        found: dict[str, set[str]] = {}
+        for run in self._content.get("runs", []):
+            stated = run.get("environment")
+            named = stated.get("packages") if isinstance(stated, dict) else None
+            for name, version_ in (named if isinstance(named, dict) else {}).items():
+                found.setdefault(str(name), set()).add(str(version_))
+        return [
+            f"{self.path.parent} holds edits made with {name} {' and '.join(sorted(versions))}: their last digits may "
+            "differ"
+            for name, versions in found.items()
+            if len(versions) > 1
+        ]
+
     def begin_import(
         self, setup: Setup, profile: Profile, dataset: Dataset, data_root: Path | None, command: list[str],
         origin: dict[str, Any],
@@ -246,8 +266,13 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": packages(),
     }
+
+
+def packages() -> dict[str, str]:
+    """Versions of what pixels and scores rest on."""
+    return {name: found for name in _PACKAGES if (found := _version(name))}
 
 
 def _version(name: str) -> str | None:

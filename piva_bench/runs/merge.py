@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,8 +13,10 @@ from piva_bench.runs.manifest import Manifest
 from piva_bench.runs.record import Record
 from piva_bench.runs.store import Edit, Store
 
-TOGETHER = 64
-"""Edits that are committed at once."""
+TOGETHER = 2000
+"""Edits that are committed at once, at most."""
+BYTES = 1 << 28
+"""Of pictures and the like that are committed at once, about."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,13 @@ class Merged:
     damaged: int
 
 
-def merge(sources: Sequence[Path], target: Path, command: list[str], warn: Warn) -> Merged:
+def merge(
+    sources: Sequence[Path],
+    target: Path,
+    command: list[str],
+    warn: Warn,
+    manifests: Sequence[Path] = (),
+) -> Merged:
     """Takes the edits of runs into one, with their traces and scores; the sources stay as they are.
 
     Of edits of one key the finished one is taken before the failed one, then the newer one. Everything is checked
@@ -43,6 +51,7 @@ def merge(sources: Sequence[Path], target: Path, command: list[str], warn: Warn)
         target: output directory; may hold edits already.
         command: kept in the manifest.
         warn: told about what is torn.
+        manifests: folders with further manifests of the sources.
 
     Raises:
         UserError: the runs differ in what decides pixels, or the target cannot be written to.
@@ -53,18 +62,17 @@ def merge(sources: Sequence[Path], target: Path, command: list[str], warn: Warn)
     for store, records in found:
         if not records:
             raise DataError(f"{store.root} holds no results: give output directories of runs.")
-    with Store(target, warn) as into:
+    with Store(target, warn) as into, into.many():
         manifest = Manifest(target, warn)
-        for store in stores:
-            manifest.take_in(Manifest(store.root, warn))
+        for folder in (*(store.root for store in stores), *manifests):
+            manifest.take_in(Manifest(folder, warn))
         _refuse_mixtures(found, manifest)
         manifest.save(into)
         here = {key: record for key, record in into.records().items() if into.is_whole(record)}
         taken, damaged = set[str](), set[str]()
         for store, records in found:
             better = [record for record in records.values() if _rank(record) > _rank(here.get(record.key))]
-            for start in range(0, len(better), TOGETHER):
-                chunk = _load(store, better[start : start + TOGETHER], warn)
+            for chunk in _chunks(_load(store, better, warn)):
                 into.commit(chunk)
                 here |= {edit.record.key: edit.record for edit in chunk}
                 taken |= {edit.record.key for edit in chunk}
@@ -75,6 +83,8 @@ def merge(sources: Sequence[Path], target: Path, command: list[str], warn: Warn)
                     _copy_scores(store, into, key)
         manifest.note_merge(command, len(taken))
         manifest.save(into)
+        for line in manifest.mixed_versions():
+            warn(line)
     return Merged(len(here), len(taken), len(damaged - here.keys()))
 
 
@@ -93,9 +103,21 @@ def _rank(record: Record | None) -> tuple[bool, bool, str]:
     return True, record.status == "ok", record.created
 
 
-def _load(store: Store, records: Sequence[Record], warn: Warn) -> list[Edit]:
+def _chunks(edits: Iterable[Edit]) -> Iterator[list[Edit]]:
+    chunk: list[Edit] = []
+    size = 0
+    for edit in edits:
+        chunk.append(edit)
+        size += len(edit.png or b"") + sum(map(len, edit.files.values()))
+        if len(chunk) >= TOGETHER or size >= BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _load(store: Store, records: Iterable[Record], warn: Warn) -> Iterator[Edit]:
     """The edits with their traces; those that are damaged are warned of and left out."""
-    edits = []
     for record in records:
         try:
             edit = store.load(record)
@@ -106,8 +128,7 @@ def _load(store: Store, records: Sequence[Record], warn: Warn) -> list[Edit]:
             name: [math.nan if value is None else value for value in values]
             for name, values in store.load_trace(record.key).items()
         }
-        edits.append(replace(edit, trace=trace))
-    return edits
+        yield replace(edit, trace=trace)
 
 
 def _copy_scores(store: Store, into: Store, key: str) -> None:

@@ -43,7 +43,7 @@ class Setup(BaseModel):
     def identity(self) -> dict[str, Any]:
         """The part of the content key that these fields make up. The first engine goes without saying."""
         left_out = {"model"} | ({"engine"} if self.engine == "1" else set())
-        return self.model_dump(include=set(Setup.model_fields) - left_out)
+        return {name: getattr(self, name) for name in Setup.model_fields if name not in left_out}
 
 
 class Record(Setup):
@@ -104,7 +104,7 @@ class Record(Setup):
     def expected_key(self) -> str:
         """The key this record's content calls for; another one means the file was changed or misplaced."""
         return unit_key(
-            Setup.model_validate(self.model_dump(include=set(Setup.model_fields))),
+            self,
             method=self.method,
             method_version=self.method_version,
             method_source=self.method_source,

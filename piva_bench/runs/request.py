@@ -61,6 +61,10 @@ class RunRequest(BaseModel):
     snapshots: tuple[int, ...] = ()
     shard: Shard | None = None
     mask_blend: MaskBlend | None = None
+    executor: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
+    timeout: float | None = Field(default=None, gt=0)
+    max_hours: float | None = Field(default=None, gt=0)
 
 
 @dataclass(frozen=True)

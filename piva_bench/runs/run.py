@@ -109,6 +109,8 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
             interrupted = manifest.interrupted_batch_size(prepared.device)
             manifest.begin(prepared, command)
             manifest.save(store)
+            for line in manifest.mixed_versions():
+                watcher.warn(line)
             size = prepared.request.batch_size
             about = size if size != "auto" else interrupted or PROVISIONAL_BATCH
             pool = open_pool(prepared, len(work.groups(about, by_sample)))
@@ -120,6 +122,7 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
                 made = _compute(pool, work.groups(size, by_sample), by_sample, store, watcher)
             finally:
                 pool.close()
+            store.check_still_there(made)
             remove_states(prepared.output_dir)
         else:
             watcher.started(0, headline, 0)

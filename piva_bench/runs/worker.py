@@ -15,6 +15,7 @@ from piva_bench.key import content_key
 from piva_bench.method import EditOutcome, Progress
 from piva_bench.runs.batch_size import PeakMemory, out_of_memory
 from piva_bench.runs.blame import describe
+from piva_bench.runs.guard import undisturbed
 from piva_bench.runs.kinds import KINDS
 from piva_bench.runs.kinds.base import Task
 from piva_bench.runs.masks import blended, need_mask, with_mask
@@ -67,11 +68,13 @@ class Worker:
         self.prepared, self.scorer, self.denoiser = prepared, scorer, denoiser
         self._luck: dict[str, _Luck] = {}
         self._states: list[Unfinished] = []
-        self._noted: set[str] = set()
+        self._told = set[str]()
 
     def share(self) -> None:
         """From here on what edits have in common is kept, until ``share`` is called again."""
-        self.denoiser.kept = KeptRows(folder=self.prepared.output_dir)
+        folder = self.prepared.output_dir
+        # On another machine there may be no such folder.
+        self.denoiser.kept = KeptRows(folder=folder if folder.is_dir() else None)
 
     def run(self, batch: Batch, tell: Tell) -> list[Edit]:
         """A batch's edits, scored.
@@ -90,9 +93,7 @@ class Worker:
                 task = kind.task(unit.sample, variant, resolution, self.denoiser.device)
                 tasks.append(with_mask(task, unit.sample, resolution) if unit.mask == "steps" else task)
                 for note in unit.sample.notes:
-                    if note not in self._noted:
-                        tell.warn(note)
-                        self._noted.add(note)
+                    self._once(note, tell)
             except DataError as error:
                 outcomes[unit.sample.id] = EditOutcome(unit.sample.id, None, reason=str(error))
         peak = PeakMemory(self.denoiser.device)
@@ -134,6 +135,11 @@ class Worker:
         parts = [tasks[i : i + size] for i in range(0, len(tasks), size)]
         return [outcome for part in parts for outcome in self._edit(batch, part, tell)]
 
+    def _once(self, line: str, tell: Tell) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            tell.warn(line)
+
     def _luck_of(self, key: str) -> _Luck:
         return self._luck.setdefault(key, _Luck())
 
@@ -150,8 +156,9 @@ class Worker:
             return made, "", False
         except UserError:
             raise
-        except Exception as error:
-            # The error holds on to the frames and so to the tensors of the attempt: only its text leaves here.
+        except (Exception, SystemExit) as error:
+            # A method does not end a run. The error holds on to the frames and so to the tensors of the attempt: only
+            # its text leaves here.
             reason, full = describe(error), out_of_memory(error)
             if not full and len(tasks) == 1:
                 luck.reasons.append(reason)
@@ -171,10 +178,11 @@ class Worker:
 
         variant = batch.variant
         keys = {unit.sample.id: unit.key for unit in batch.units}
-        outcomes, seconds = KINDS[variant.kind].timed_edit(
-            variant.method(), tasks, self.denoiser, batch.seed, on_step, sorted(batch.shorter),
-            self._unfinished([keys[task.sample_id] for task in tasks]),
-        )  # fmt: skip
+        with undisturbed(lambda line: self._once(f"{variant.name}: {line}", tell)):
+            outcomes, seconds = KINDS[variant.kind].timed_edit(
+                variant.method(), tasks, self.denoiser, batch.seed, on_step, sorted(batch.shorter),
+                self._unfinished([keys[task.sample_id] for task in tasks]),
+            )  # fmt: skip
         if [outcome.sample_id for outcome in outcomes] != [task.sample_id for task in tasks]:
             raise MethodError(
                 f"Method {variant.name} did not return one outcome per edit in order: mend its edit()."

@@ -98,7 +98,7 @@ def test_a_merge_cut_short_is_repeated(cli, shares, tmp_path, monkeypatch):
     for stop in range(0, 40, 3):
         written = 0
 
-        def write(path, data, stop=stop):
+        def write(path, data, sync=True, stop=stop):
             nonlocal written
             written += 1
             if written > stop:
@@ -154,3 +154,15 @@ def test_what_does_not_belong_together_is_refused(cli, shares, tmp_path):
     code, _, err = cli("merge", shares[0], "half", "-o", "merged")
     assert code == 2
     assert "half does not belong to the others" in err
+
+
+def test_other_versions_of_libraries_are_told(cli, shares, tmp_path):
+    path = shares[1] / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["content_hash"]
+    manifest["runs"][-1]["environment"]["packages"]["torch"] = "1.13"
+    path.write_text(json.dumps(manifest))
+    code, _, err = cli("merge", *shares[:2], "-o", "merged")
+    assert code == 0, err
+    assert "warning: merged holds edits made with torch 1.13 and " in err
+    assert "torch" not in cli("merge", shares[0], shares[2], "-o", "alike")[2]

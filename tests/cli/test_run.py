@@ -87,6 +87,8 @@ def test_a_failed_sample_is_reported_and_makes_the_run_exit_non_zero(cli, odd):
         (["-m", "piva", "--config", "none.yaml"], "none.yaml: No such file"),
         (["-m", "no_file.py:X"], "There is no file 'no_file.py'"),
         (["-m", ","], "Give at least one --method"),
+        (["-m", "piva", "--timeout", "0"], "--timeout 0: give a number above 0"),
+        (["-m", "piva", "--max-hours", "nan"], "--max-hours nan: give a number above 0"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_2(cli, arguments, message):
@@ -282,3 +284,14 @@ def test_interrupted_it_says_so_exits_130_and_can_be_resumed(bench, cli, tmp_pat
     assert len(records(tmp_path / "out")) == 2
     monkeypatch.setenv("SLOW_LOG", str(log))
     assert "4 computed, 2 already stored" in cli(*arguments)[2]
+
+
+def test_ctrl_c_before_a_command_has_begun_is_a_word_and_130(cli, monkeypatch):
+    from piva_bench.cli import app
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "app", interrupted)
+    code, _, err = cli("run", "-m", "identity")
+    assert (code, err) == (EXIT_INTERRUPTED, "interrupted\n")

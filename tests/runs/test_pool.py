@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from piva_bench.cli.run import EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED
+from piva_bench.runs.store import Store
 from tests.harness import command, environment, records
 
 COSTS = {"seconds", "peak_memory_mb", "created"}
@@ -89,7 +90,8 @@ def test_an_interruption_ends_all_processes_and_keeps_what_is_finished(bench, tm
         assert "Traceback" not in err
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive
-    before = len(records(out))
+    with Store(out) as store:  # a batch may have been interrupted while it was being stored
+        before = len(store.records())
     done = run(bench, out, "-b", "1", "--workers", "2", method="Slow", SLOW_LOG=str(log))
     assert done.returncode == 0, done.stderr
     assert len(records(out)) == 6
@@ -112,3 +114,38 @@ def test_the_cores_are_used_by_default(bench, tmp_path):
     assert done.returncode == 0, done.stderr
     (noted,) = json.loads((tmp_path / "o" / "manifest.json").read_text())["runs"]
     assert noted["workers"] == min(psutil.cpu_count(logical=False) or 1, 3)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_batch_that_hangs_is_a_reason_on_its_samples(bench, tmp_path, workers):
+    done = run(bench, tmp_path / "o", "--workers", workers, "--timeout", "8", method="Hangs")
+    assert done.returncode == EXIT_FAILED_SAMPLES, done.stderr
+    rows = {sample: row for (_, sample), row in records(tmp_path / "o").items()}
+    assert len(rows) == 6
+    reasons = {sample: row["reason"] for sample, row in rows.items() if row["status"] == "failed"}
+    assert reasons == dict.fromkeys(("s0", "s1"), "it took longer than --timeout 8 s")
+    assert done.stderr.count("a batch of hangs is given up") == 1
+
+
+def test_a_time_limit_changes_no_number(bench, tmp_path):
+    for name, limit in (("without", ()), ("with", ("--timeout", "200"))):
+        done = run(bench, tmp_path / name, "--workers", "1", *limit, "-n", "2", OMP_NUM_THREADS="2")
+        assert done.returncode == 0, done.stderr
+    assert len(stored(tmp_path / "with")[0]) == 4
+    assert stored(tmp_path / "with") == stored(tmp_path / "without")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_hours_that_are_over_are_an_interruption(bench, tmp_path, workers):
+    out, log = tmp_path / "o", tmp_path / "log"
+    options = "-b", "1", "--workers", workers
+    # Slow takes a thousand seconds; the limit is reached in its first or second batch.
+    done = run(bench, out, *options, "--max-hours", "0.01", method="identity,Slow", SLOW_LOG=str(log),
+               SLOW_SECONDS="1000")  # fmt: skip
+    assert done.returncode == EXIT_INTERRUPTED, done.stderr
+    assert "--max-hours is over: finished batches are stored in" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {method for method, _ in records(out)} == {"identity"}
+    done = run(bench, out, *options, method="identity,Slow", SLOW_LOG=str(log))
+    assert done.returncode == 0, done.stderr
+    assert "12 edits: 6 computed, 6 already stored" in done.stderr

@@ -212,3 +212,38 @@ def test_a_second_writer_is_refused(tmp_path):
     root.mkdir()
     with FileLock(root / ".lock"), pytest.raises(UserError, match="Another run is writing"), Store(root):
         pass
+
+
+def test_edits_that_somebody_removes_are_missed(tmp_path):
+    edits = [make_edit("a"), make_edit("b")]
+    with Store(tmp_path / "out") as store:
+        store.commit(edits)
+        store.check_still_there(edit.record for edit in edits)
+        (tmp_path / "out" / "records" / f"{edits[0].record.key}.json").unlink()
+        with pytest.raises(UserError, match="1 edits that this run stored"):
+            store.check_still_there(edit.record for edit in edits)
+
+
+def test_thousands_are_stored_as_one_is(tmp_path, monkeypatch):
+    """The same files; and what the journal promises is on the disk before it is."""
+    import os
+
+    edits, syncs = [make_edit("a"), make_edit("b")], []
+    with Store(tmp_path / "one") as store:
+        store.commit(edits)
+    monkeypatch.setattr(
+        os, "sync", lambda: syncs.append(sorted(p.name for p in (tmp_path / "many").rglob("*.*")))
+    )
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    with Store(tmp_path / "many") as store, store.many():
+        store.commit(edits)
+    pictures = {f"{edit.record.key}.png" for edit in edits}
+    records = {f"{edit.record.key}.json" for edit in edits}
+    assert pictures <= set(syncs[0])
+    assert "journal.json" not in syncs[0]
+    assert "journal.json" in syncs[1]
+    assert {p.name for p in (tmp_path / "many" / "records").iterdir()} == records
+    assert "journal.json" not in syncs[-1]
+    for name in ("records", "images", "traces"):
+        for path in (tmp_path / "one" / name).iterdir():
+            assert path.read_bytes() == (tmp_path / "many" / name / path.name).read_bytes()

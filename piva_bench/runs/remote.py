@@ -1,0 +1,227 @@
+"""Runs in an object store (``s3://``, ``gs://``, ``hf://`` and what else fsspec knows), as merge reads and writes them.
+
+Below the address::
+
+    edits/<key>-<hash>.zip        an edit: record, picture, trace, scores and what else belongs to it
+    manifests/<hash>.json         the manifest of a folder that edits came from
+
+An object appears whole or not at all, and its name holds a hash of its content. So an edit is committed by one request,
+as many may write to one address as like, and to put something twice changes nothing. Of several objects of one edit
+whoever reads takes the one that counts.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from piva_bench.errors import DataError, UserError
+from piva_bench.files import TEMPORARY_SUFFIX, write_atomic
+from piva_bench.runs.inside import Warn, folder_inside, read_inside
+from piva_bench.runs.manifest import FILE as MANIFEST
+from piva_bench.runs.manifest import Manifest
+from piva_bench.runs.record import KEY, Record
+from piva_bench.runs.store import Store, sha256
+
+AT_ONCE = 16
+"""Objects that are moved at the same time."""
+_EDIT = re.compile(rf"edits/({KEY})-[0-9a-f]{{64}}\.zip")
+_MEMBER = r"(records|images|depth|fields|traces|scores/[A-Za-z0-9][\w.-]*)/%s\.(json|png|safetensors)"
+"""What an edit's object may hold; %s is its key."""
+_MANIFESTS = re.compile(r"manifests/[0-9a-f]{64}\.json")
+_PUTS_WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "az", "hf", "memory"}
+"""Protocols whose objects appear when they are whole; elsewhere a file is renamed into its place."""
+
+
+def is_address(text: str) -> bool:
+    """Whether a text names an object store, not a folder."""
+    return re.match(r"[a-z][a-z0-9+]*://", text) is not None
+
+
+class Address:
+    """A place in an object store.
+
+    Args:
+        url: with its protocol.
+
+    Raises:
+        UserError: fsspec does not know the protocol, or what it needs is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        try:
+            fs, base = fsspec.url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise UserError(f"{url}: {' '.join(str(error).split())}; s3 is in piva-bench[s3].") from error
+        protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+        self.url = url
+        self._fs: Any = fs
+        self._base, self._puts_whole = base.rstrip("/"), protocol in _PUTS_WHOLE
+
+    def names(self) -> set[str]:
+        """Names of the objects of a run; foreign ones are left out."""
+        found: list[str] = []
+        with self._speaking(), suppress(FileNotFoundError):
+            self._fs.invalidate_cache()
+            found = self._fs.find(self._base)
+        names = {path.removeprefix(f"{self._base}/") for path in found}
+        return {name for name in names if _EDIT.fullmatch(name) or _MANIFESTS.fullmatch(name)}
+
+    def get(self, name: str) -> bytes:
+        """An object."""
+        with self._speaking():
+            return bytes(self._fs.cat_file(f"{self._base}/{name}"))
+
+    def put(self, name: str, data: bytes) -> None:
+        """Puts an object, whole or not at all."""
+        path = f"{self._base}/{name}"
+        with self._speaking():
+            if self._puts_whole:
+                self._fs.pipe_file(path, data)
+                return
+            self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self._fs.pipe_file(path + TEMPORARY_SUFFIX, data)
+            self._fs.mv(path + TEMPORARY_SUFFIX, path)
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        """What goes wrong on the way, in one line."""
+        try:
+            yield
+        except FileNotFoundError:  # an address where nothing has been put yet
+            raise
+        except Exception as error:  # each protocol's library raises its own
+            line = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise UserError(
+                f"{self.url} cannot be read or written: {line}. Mend this and run it again."
+            ) from error
+
+
+def push(root: Path, to: Address, warn: Warn) -> int:
+    """Puts a run's whole edits, with traces and scores, into an object store; what is there is not put again.
+
+    Args:
+        root: the run.
+        to: where; may hold edits of others.
+        warn: told of what is damaged and so stays behind.
+
+    Returns:
+        How many edits were put.
+    """
+    store = Store(root, warn)
+    records = [record for record in store.records().values() if store.is_whole(record)]
+    there = to.names()
+    protocols = store.protocols()
+    _refuse_another_setup(root, to, there, warn)
+
+    def put(record: Record) -> bool:
+        data = _bundle(root, record, protocols)
+        name = f"edits/{record.key}-{sha256(data)}.zip"
+        if name not in there:
+            to.put(name, data)
+        return name not in there
+
+    if MANIFEST in folder_inside(root, ""):
+        manifest = read_inside(root, MANIFEST)
+        to.put(f"manifests/{sha256(manifest)}.json", manifest)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return sum(pool.map(put, records))
+
+
+def _bundle(root: Path, record: Record, protocols: Iterable[str]) -> bytes:
+    """All files of an edit as one, the same bytes whenever they are the same."""
+    names = [f"records/{record.key}.json", *record.files, f"traces/{record.key}.json"]
+    names += [f"images/{record.key}.png"] * (record.status == "ok")
+    names += [f"scores/{protocol}/{record.key}.json" for protocol in protocols]
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in sorted(names):
+            with suppress(FileNotFoundError):  # not every edit has a trace, or scores of every protocol
+                archive.writestr(zipfile.ZipInfo(name), read_inside(root, name))
+    return buffer.getvalue()
+
+
+def _unpack(data: bytes, key: str, into: Path) -> None:
+    """Writes the files of an edit; ``DataError`` if the object holds anything else."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            # Nothing is compressed, so nothing is larger than the object.
+            strange = [
+                one
+                for one in members
+                if one.compress_type
+                or not re.fullmatch(_MEMBER % key, one.filename)
+                or one.file_size > len(data)
+            ]
+            if strange:
+                raise DataError("it holds what belongs to no edit")
+            for one in members:
+                write_atomic(into / one.filename, archive.read(one), sync=False)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
+        raise DataError("it is torn") from error
+
+
+def _refuse_another_setup(root: Path, to: Address, there: Iterable[str], warn: Warn) -> None:
+    """One address holds one set-up, as one folder does."""
+    here = Manifest(root, warn)
+    other = next((name for name in sorted(there) if _MANIFESTS.fullmatch(name)), None)
+    if here.setup is None or other is None:
+        return
+    with tempfile.TemporaryDirectory(prefix="piva-bench-") as folder:
+        write_atomic(Path(folder) / MANIFEST, to.get(other), sync=False)
+        stated = Manifest(Path(folder), warn)
+    try:
+        stated.join(here.setup)
+    except UserError as error:
+        raise UserError(f"{to.url}: {error}") from error
+
+
+def pull(of: Address, into: Path, warn: Warn) -> tuple[list[Path], list[Path]]:
+    """Fetches a run from an object store into an empty folder.
+
+    Args:
+        of: the run.
+        into: the folder.
+        warn: told of objects that are none of ours.
+
+    Returns:
+        Folders of edits: where there are several objects of one edit, each is in a folder of its own. And a folder for
+        each manifest.
+
+    Raises:
+        DataError: there is no run.
+    """
+    names = of.names()
+    edits: dict[str, list[str]] = {}
+    for name in sorted(names):
+        if match := _EDIT.fullmatch(name):
+            edits.setdefault(match[1], []).append(name)
+    if not edits:
+        raise DataError(f"{of.url} holds no results: give an address that a run was merged into.")
+    objects = [(key, name, str(index)) for key, found in edits.items() for index, name in enumerate(found)]
+
+    def fetch(place: tuple[str, str, str]) -> None:
+        key, name, index = place
+        try:
+            _unpack(of.get(name), key, into / "edits" / index)
+        except DataError as error:
+            warn(f"{of.url}/{name}: {error}: left out")
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(fetch, objects))
+    manifests = []
+    for name in sorted(name for name in names if _MANIFESTS.fullmatch(name)):
+        folder = into / name.removesuffix(".json")
+        write_atomic(folder / MANIFEST, of.get(name), sync=False)
+        manifests.append(folder)
+    return sorted((into / "edits").iterdir()), manifests
