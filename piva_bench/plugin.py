@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from piva_bench.data.dataset import Dataset, DatasetCard
 from piva_bench.data.sample import Sample
 from piva_bench.distillation.method import DistillationMethod
-from piva_bench.distillation.params import AdapterParams, AdapterSpec, DistillationParams
+from piva_bench.distillation.params import AdapterParams, AdapterSpec, AnnealedParams, DistillationParams
 from piva_bench.errors import DataError, UserError
 from piva_bench.method import EditMethod, EditOutcome, EditTask, MethodCard, Progress, Strength
 from piva_bench.metrics.protocol import MetricInfo, MetricProtocol, Pair, Scores, Undefined
-from piva_bench.params import LatentParams, MethodParams, parameter
+from piva_bench.params import LatentParams, MethodParams, ScheduledLatentParams, parameter
 from piva_bench.sampling.method import SamplingMethod
 from piva_bench.session.query import Query, Words
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AdapterParams",
     "AdapterSpec",
+    "AnnealedParams",
     "DataError",
     "Dataset",
     "DatasetCard",
@@ -54,6 +55,7 @@ __all__ = [
     "Sample",
     "SamplingMethod",
     "Schedule",
+    "ScheduledLatentParams",
     "Scores",
     "Session",
     "Site",

@@ -16,7 +16,7 @@ class LatentImages:
 
     Args:
         seen: what there is to see; the edits start at its source.
-        params: learning rate, gradient scale, optimiser.
+        params: learning rate and its schedule, gradient scale, optimiser.
 
     Attributes:
         latents: z [B, C, h, w].
@@ -27,9 +27,12 @@ class LatentImages:
 
     def __init__(self, seen: Observation, params: LatentParams) -> None:
         self._seen, self.latents = seen, seen.latents
-        self.scale = params.loss_scale
-        optimizers = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
-        self.optimizer = optimizers[params.optimizer]([self.latents], lr=params.learning_rate)
+        self.params, self._steps = params, 0
+        self.optimizer: torch.optim.Optimizer
+        if params.optimizer == "adam":
+            self.optimizer = torch.optim.Adam([self.latents], lr=params.learning_rate, betas=params.betas)
+        else:
+            self.optimizer = torch.optim.SGD([self.latents], lr=params.learning_rate)
         self.sample_ids = seen.names
 
     def observe(self, index: int) -> Observation:
@@ -38,5 +41,8 @@ class LatentImages:
 
     def step(self, gradient: Tensor) -> None:
         """Moves the latents by a gradient [B, C, h, w]."""
-        self.latents.grad = gradient * self.scale
+        self.latents.grad = gradient * self.params.loss_scale
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.params.rate(self._steps)
         self.optimizer.step()
+        self._steps += 1
