@@ -1,3 +1,20 @@
-from tests.tiny_sd import denoiser, fixed_seed, tiny_sd
+import pytest
+import torch
+
+from piva_bench.diffusion.denoiser import Denoiser
+from tests.methods.plain import Plain
+from tests.tiny_sd import denoiser, fixed_seed, make_tasks, tiny_sd
 
 __all__ = ["denoiser", "fixed_seed", "tiny_sd"]
+
+
+@pytest.fixture(scope="session")
+def exact(tiny_sd):
+    """The tiny model in float64."""
+    return Denoiser.from_pretrained(tiny_sd, dtype=torch.float64)
+
+
+@pytest.fixture
+def plain(tiny_sd, exact):
+    """One edit of it, as a plain loop would make it."""
+    return Plain(tiny_sd, exact, make_tasks(1)[0])

@@ -9,22 +9,10 @@ from methods.ids import IDS
 from methods.pds import PDS
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.diffusion.kept import KeptRows
-from tests.methods.plain import Plain
 from tests.rows import random_answers, step_of
 from tests.tiny_sd import make_tasks
 
 STEPS, W, RANGE = 3, 5.0, range(50, 949)
-
-
-@pytest.fixture(scope="module")
-def exact(tiny_sd):
-    """The tiny model in float64."""
-    return Denoiser.from_pretrained(tiny_sd, dtype=torch.float64)
-
-
-@pytest.fixture
-def plain(tiny_sd, exact):
-    return Plain(tiny_sd, exact, make_tasks(1)[0])
 
 
 def edited(denoiser, method, **params):

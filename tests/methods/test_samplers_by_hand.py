@@ -3,29 +3,15 @@
 import dataclasses
 import itertools
 
-import pytest
 import torch
 
 from methods.flowedit import FlowEdit
 from methods.p2p import P2P
 from methods.sdedit import SDEdit
-from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.diffusion.schedule import Schedule
 from tests.methods.plain import Plain, grid
-from tests.tiny_sd import make_tasks
 
 STEPS, W = 5, 4.0
-
-
-@pytest.fixture(scope="module")
-def exact(tiny_sd):
-    """The tiny model in float64."""
-    return Denoiser.from_pretrained(tiny_sd, dtype=torch.float64)
-
-
-@pytest.fixture
-def plain(tiny_sd, exact):
-    return Plain(tiny_sd, exact, make_tasks(1)[0])
 
 
 def edited(denoiser, method, task, **params):
