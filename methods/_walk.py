@@ -48,7 +48,7 @@ class WalkParams(DistillationParams):
     @model_validator(mode="after")
     def _walk_within_grid(self) -> Self:
         if self.steps > self.grid_steps:
-            raise ValueError(f"steps ({self.steps}) is above grid_steps ({self.grid_steps})")
+            raise ValueError(f"steps ({self.steps}) is above grid_steps ({self.grid_steps}): give both")
         return self
 
 

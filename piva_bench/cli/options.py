@@ -52,7 +52,8 @@ Method = Annotated[
         "--method",
         "-m",
         callback=_say_files,
-        help="Methods, comma-separated: names from `piva-bench list`, or file.py:Class.",
+        help="Methods, comma-separated: names from `piva-bench list`, file.py:Class, or (run) a group: distillation, "
+        "sampling, reference, all.",
     ),
 ]
 Dataset = Annotated[str, _option(_WHAT, "--dataset", "-d", help="Dataset, from `piva-bench list`.")]
