@@ -44,7 +44,8 @@ def verify(
     cut, more = _prompts(opened, get_profile(profile))
     problems += more
     said = {problem.message for problem in problems}
-    for note in (*getattr(opened, "notes", ()), *cut):
+    of_samples = (note for sample in opened.samples for note in sample.notes)
+    for note in dict.fromkeys((*getattr(opened, "notes", ()), *cut, *of_samples)):
         if note not in said:
             typer.echo(f"note: {note}", err=True)
     for problem in problems[:show]:

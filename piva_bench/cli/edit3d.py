@@ -95,8 +95,8 @@ def edit3d(
     denoiser = Denoiser.from_pretrained(path, device=device, dtype=getattr(torch, dtype.value))
     variant.attach_models(denoiser, profile)
     opened = sources.open_scene(scene, denoiser.resolution, frames)
-    if opened.note:
-        typer.echo(opened.note, err=True)
+    for line in opened.notes:
+        typer.echo(line, err=True)
     assert isinstance(variant.follow, FieldEditParams)
     chosen = variant.cls(variant.params)
     stages = (

@@ -72,8 +72,13 @@ def verify(dataset: Dataset) -> list[Problem]:
         problems.append(Problem(None, f"content is revision {dataset.revision}, its card {card.revision}"))
     # A loader that kept going over unreadable entries says which ones.
     problems += getattr(dataset, "problems", ())
+    said = {problem.message for problem in problems}
     for sample in dataset.samples:
-        problems += [Problem(sample.id, message) for message in _sample_faults(sample)]
+        for message in _sample_faults(sample):
+            # What is wrong with an object is wrong with all its edits, and said once.
+            if message not in said:
+                problems.append(Problem(sample.id, message))
+                said.add(message)
     return problems
 
 

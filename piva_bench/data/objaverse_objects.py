@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ from piva_bench.scene.views import WHITE, PosedViews
 if TYPE_CHECKING:
     from piva_bench.profiles import Profile
 
-PHOTOGRAPHS_VERSION = 1
+PHOTOGRAPHS_VERSION = 2
 """To be raised when a change to the renderer changes its pictures."""
 
 
@@ -43,14 +43,17 @@ class PhotographedModel:
     """A 3D model's file, photographed when its views are first asked for; a `SceneSource`.
 
     Attributes:
+        name: of the object, for messages.
         path: of the file.
         sha256: of its bytes.
         resolution: side of the views in pixels.
     """
 
+    name: str
     path: Path
     sha256: str
     resolution: int
+    _faults: list[DataError] = field(default_factory=list, repr=False, compare=False)
 
     @cached_property
     def id(self) -> str:
@@ -71,6 +74,15 @@ class PhotographedModel:
         """[2, 3] the model's box and some room about it."""
         return self._arrays("box")["box"]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the file, a line each; none of one that cannot be photographed."""
+        try:
+            lines = self._arrays("notes")["notes"].tolist()
+        except DataError:
+            return ()
+        return tuple(f"{self.name}: {line}" for line in lines)
+
     def fit_views(self) -> Shots:
         """Views from all over the rig's sphere, before white."""
         return self._shots("fit", RIG.sphere(MODEL_VIEWS, self.resolution))
@@ -84,7 +96,13 @@ class PhotographedModel:
         return on_colour(PosedViews(kept[name], cameras, kept[f"{name}_depth"]), WHITE)
 
     def _arrays(self, *names: str) -> Arrays:
-        return kept_arrays(self.id, names, self._photograph)
+        if self._faults:  # it would be read again for each of its edits, and for each of its paths of views
+            raise self._faults[0]
+        try:
+            return kept_arrays(self.id, names, self._photograph)
+        except DataError as error:
+            self._faults.append(DataError(f"{self.name}: {error}"))
+            raise self._faults[0] from error
 
     def _photograph(self) -> Mapping[str, NDArray[Any]]:
         size = self.resolution
@@ -96,6 +114,7 @@ class PhotographedModel:
             "turntable": turntable.images,
             "turntable_depth": turntable.need_depth("keeping views"),
             "box": taken.box,
+            "notes": np.array(taken.notes, dtype=str),
         }
 
 
@@ -119,7 +138,7 @@ def open_subset(name: str | Path, profile: Profile, strict: bool = True) -> List
     cached = fetcher.cached(wanted)
     notes = _notes(subset, wanted, cached, f"{fetcher.directory}", str(name))
     if strict and cached.faults:
-        raise DataError(next(iter(cached.faults.values())))
+        raise DataError(_named_faults(wanted, cached)[0])
     if strict and not cached.objects:
         raise DataError(notes[-1])
     words = STUDIO_SIDE_WORDS if profile.name == "embedded" else SIDE_WORDS
@@ -130,15 +149,21 @@ def open_subset(name: str | Path, profile: Profile, strict: bool = True) -> List
         card=_card(subset, cached, profile.resolution),
         samples=samples,
         revision=_revision(subset, cached, words),
-        problems=tuple(Problem(None, line) for line in (*cached.faults.values(), *missing)),
+        problems=tuple(Problem(None, line) for line in (*_named_faults(wanted, cached), *missing)),
         notes=notes,
     )
+
+
+def _named_faults(wanted: list[ObjectCard], cached: Fetched) -> list[str]:
+    return [
+        f"{card.name or card.uid}: {cached.faults[card.uid]}" for card in wanted if card.uid in cached.faults
+    ]
 
 
 def _samples(found: FetchedObject, words: Mapping[str, str], resolution: int) -> list[SceneSample]:
     card = found.card
     source = card.source_prompt or ""
-    scene = PhotographedModel(found.path, found.sha256, resolution)
+    scene = PhotographedModel(card.name or card.uid, found.path, found.sha256, resolution)
     return [
         make_sample(
             scene,

@@ -82,6 +82,11 @@ class Sample:
             raise self._error(f"the mask {fault}")
         return decode_mask(self.mask_rle, height=size[1], width=size[0])
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the sample's files is not shown as they have it, a line each."""
+        return ()
+
     def prompt_pairs(self) -> list[tuple[str, str]]:
         """Source and target prompt in every wording that an edit may see, the plain one first."""
         return [(self.source_prompt, self.target_prompt)]

@@ -93,6 +93,12 @@ class SceneSample(Sample):
         """[2, 3] lowest and highest corner of the room that the object and any edit of it may fill."""
         return self.scene.box
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the object's file is not shown, a line each."""
+        # Only files of models have something to say; sources of other makers know no such thing.
+        return getattr(self.scene, "notes", ())
+
     def prompts(self, side: str) -> tuple[str, str]:
         """Source and target prompt as they describe one of `SIDES`."""
         return self.side_prompts[side]

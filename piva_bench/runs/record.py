@@ -50,6 +50,7 @@ class Record(Setup):
         method: canonical name; a method that equals another one at these parameters is stored as that one.
         method_source: hash of the method's file where it was given as a file, else None.
         params: all parameters, defaults included.
+        notes: what of the sample's files is not shown as they have it.
         image_sha: SHA-256 of the PNG file (of a scene: the sheet of its views); None for a failed edit.
         from_jpeg: whether the picture was taken in from a JPEG file, as the official PIE-Bench scripts save edits.
         files: SHA-256 of the files beside it (of a scene: depth, field), by path below the output directory.
@@ -68,6 +69,7 @@ class Record(Setup):
     sample_id: str
     edit_type: str
     tags: dict[str, str] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     method: str
     method_version: str
     method_source: str | None = None

@@ -63,6 +63,7 @@ class Worker:
     def __init__(self, prepared: Prepared, scorer: Scorer, denoiser: Denoiser) -> None:
         self.prepared, self.scorer, self.denoiser = prepared, scorer, denoiser
         self._luck: dict[str, _Luck] = {}
+        self._noted: set[str] = set()
 
     def share(self) -> None:
         """From here on what edits have in common is kept, until ``share`` is called again."""
@@ -81,6 +82,10 @@ class Worker:
             try:
                 resolution = self.prepared.setup.resolution
                 tasks.append(kind.task(unit.sample, variant, resolution, self.denoiser.device))
+                for note in unit.sample.notes:
+                    if note not in self._noted:
+                        tell.warn(note)
+                        self._noted.add(note)
             except DataError as error:
                 outcomes[unit.sample.id] = EditOutcome(unit.sample.id, None, reason=str(error))
         peak = PeakMemory(self.denoiser.device)
@@ -184,6 +189,7 @@ class Worker:
             sample_id=unit.sample.id,
             edit_type=unit.sample.edit_type,
             tags=dict(unit.sample.tags),
+            notes=unit.sample.notes,
             method=variant.name,
             method_version=variant.version,
             method_source=variant.source_hash,

@@ -11,11 +11,17 @@ from piva_bench.drawing.gl import Mesh, open_gl, put, shader_sources
 from piva_bench.drawing.parts import Placed
 from piva_bench.errors import DataError
 from piva_bench.scene.cameras import RIG, Cameras, Floats, Rig
+from piva_bench.scene.models.surface import Surface, to_display, to_light
 from piva_bench.scene.subject import Frame, Subject
+from piva_bench.scene.surface_mesh import SurfaceMesh
 from piva_bench.scene.views import PosedViews
 
 SAMPLES = 3
 """Super-sampling per axis; odd, so that a pixel has a sample at its centre."""
+LIGHT_OF = to_light(np.arange(256) / 255).astype(np.float32)
+"""The light that each 8-bit display value stands for."""
+WRAP = 0.5
+"""How far light reaches round an edge, as in rig.glsl."""
 LIGHT = 0.28
 """Strength of each of the rig's eight lights: the brightest side of a white thing is just white."""
 
@@ -43,8 +49,9 @@ class ViewRenderer:
         self._depth = self._gl.program(
             vertex_shader=self._common["depth.vert"], fragment_shader=self._common["depth.frag"]
         )
-        self._programs: dict[tuple[int, int], Any] = {}
+        self._programs: dict[tuple[int, int] | None, Any] = {}
         self._meshes: dict[int, tuple[Placed, list[Mesh]]] = {}
+        self._surfaces: dict[int, SurfaceMesh] = {}
         self._frames: dict[tuple[int, int], tuple[Any, Any, Any]] = {}
 
     def render(self, subject: Subject, cameras: Cameras, frame: Frame | None = None) -> PosedViews:
@@ -82,12 +89,29 @@ class ViewRenderer:
             head = f"#version 330\n#define MATERIAL {material}\n#define PATTERN {pattern}\n"
             program = self._gl.program(
                 vertex_shader=self._common["set.vert"],
-                fragment_shader=head + self._common["surface.glsl"] + self._own["view.frag"],
+                fragment_shader=head
+                + self._common["surface.glsl"]
+                + self._own["rig.glsl"]
+                + self._own["view.frag"],
             )
             if "lights" in program:  # a mirror needs none
                 program["lights"].write(self._lights.tobytes())
             self._programs[material, pattern] = program
         return self._programs[material, pattern]
+
+    def _model_program(self) -> Any:
+        if None not in self._programs:
+            program = self._gl.program(
+                vertex_shader=self._own["model.vert"],
+                fragment_shader="#version 330\n" + self._own["rig.glsl"] + self._own["model.frag"],
+            )
+            lights = self._lights.copy()
+            lights[:, 3] /= _brightest(
+                lights
+            )  # a colour is shown as the file has it where light falls in full
+            program["lights"].write(lights.tobytes())
+            self._programs[None] = program
+        return self._programs[None]
 
     def _upload(self, item: Placed) -> list[Mesh]:
         # By identity, kept alive beside its meshes: two files may share a name, and an id may be used again.
@@ -97,6 +121,11 @@ class ViewRenderer:
                 [Mesh(self._gl, self._depth, part) for part in item.thing.parts],
             )
         return self._meshes[id(item.thing)][1]
+
+    def _upload_surface(self, surface: Surface) -> SurfaceMesh:
+        if id(surface) not in self._surfaces:
+            self._surfaces[id(surface)] = SurfaceMesh(self._gl, surface)
+        return self._surfaces[id(surface)]
 
     def _shoot(
         self, subject: Subject, world: Floats, radius: float, cameras: Cameras, index: int
@@ -117,7 +146,22 @@ class ViewRenderer:
             for mesh in self._upload(item):
                 put(program, colour=mesh.part.colour, textured=mesh.texture is not None)
                 mesh.render(program)
-        return _develop(cameras, colour, depth)
+        for surface in subject.surfaces:
+            put(
+                self._model_program(), camera=camera, eye=tuple(eye), forward=tuple(forward), image=0, glow_image=1,
+                model=world,
+            )  # fmt: skip
+            self._upload_surface(surface).render(self._model_program())
+        return _develop(cameras, colour, depth, as_light=bool(subject.surfaces))
+
+
+def _brightest(lights: Floats) -> float:
+    """The light (rig.glsl) on the brightest side of a ball, found on 10000 sides (a Fibonacci lattice)."""
+    step = np.arange(10000) + 0.5
+    height, turn = 1 - step / 5000, np.pi * (1 + 5**0.5) * step
+    across = np.sqrt(1 - height**2)
+    sides = np.stack([across * np.cos(turn), across * np.sin(turn), height], axis=1)
+    return float((np.maximum((sides @ lights[:, :3].T + WRAP) / (1 + WRAP), 0) @ lights[:, 3]).max())
 
 
 def _projection(cameras: Cameras, index: int, distance: float, radius: float) -> Floats:
@@ -137,16 +181,19 @@ def _projection(cameras: Cameras, index: int, distance: float, radius: float) ->
 
 
 def _develop(
-    cameras: Cameras, colour: Any, depth: Any
+    cameras: Cameras, colour: Any, depth: Any, *, as_light: bool
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """Straight-alpha picture and depth at the pixel's centre."""
+    """Straight-alpha picture and depth at the pixel's centre; a pixel is its samples' mean, as light if wanted."""
     h, w = cameras.height, cameras.width
     shape = (h, SAMPLES, w, SAMPLES)
     raw = np.frombuffer(colour.read(), np.uint8).reshape(h * SAMPLES, w * SAMPLES, 4)[::-1]
-    samples = raw.reshape(*shape, 4).astype(np.float32)
-    hit = samples[..., 3:] / 255
+    samples = raw.reshape(*shape, 4)
+    hit = samples[..., 3:] / np.float32(255)
     share = hit.mean((1, 3))
-    rgb = (samples[..., :3] * hit).mean((1, 3)) / np.maximum(share, 1e-6)
+    values = LIGHT_OF[samples[..., :3]] if as_light else samples[..., :3].astype(np.float32)
+    rgb = (values * hit).mean((1, 3)) / np.maximum(share, 1e-6)
+    if as_light:
+        rgb = 255 * to_display(rgb)
     picture = np.rint(np.concatenate([rgb, share * 255], axis=-1)).astype(np.uint8)
     distance = np.frombuffer(depth.read(), np.float32).reshape(h * SAMPLES, w * SAMPLES)[::-1]
     centre = SAMPLES // 2

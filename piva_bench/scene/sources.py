@@ -10,9 +10,9 @@ from PIL import Image
 
 from piva_bench.errors import DataError
 from piva_bench.scene.cameras import RIG, Cameras, Floats, orbit
+from piva_bench.scene.models import FOREIGN, MODELS
 from piva_bench.scene.views import PosedViews
 
-MODELS = (".glb", ".gltf", ".obj", ".ply", ".stl")
 MODEL_VIEWS = 64
 """Views that a 3D model is photographed in for its field."""
 FRAMES = 120
@@ -34,14 +34,14 @@ class OwnScene:
         box: [2, 3] the room that it and the edit may fill.
         turntable: views to show it in.
         sided: whether it is known which side is the front.
-        note: what a user should know, in one line.
+        notes: what a user should know, a line each.
     """
 
     views: PosedViews
     box: Floats
     turntable: Cameras
     sided: bool
-    note: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class Photographs:
     Attributes:
         views: of each path of cameras, with depth.
         box: [2, 3] the room that the model and an edit of it may fill.
-        note: what a user should know about the file, in one line.
+        notes: what a user should know about the file, a line each.
     """
 
     views: tuple[PosedViews, ...]
     box: Floats
-    note: str | None
+    notes: tuple[str, ...]
 
 
 def open_scene(path: Path, resolution: int, frames: int = FRAMES) -> OwnScene:
@@ -70,10 +70,11 @@ def open_scene(path: Path, resolution: int, frames: int = FRAMES) -> OwnScene:
     Raises:
         DataError: what is there cannot be read, in one line that says why.
     """
-    if path.suffix.lower() not in MODELS:
+    if path.is_dir() or path.suffix.lower() not in (*MODELS, *FOREIGN):
         return open_capture(path, resolution, frames)
     taken = photograph(path, RIG.sphere(MODEL_VIEWS, resolution))
-    return OwnScene(taken.views[0], taken.box, RIG.turntable(frames, resolution), True, taken.note)
+    notes = tuple(f"{path}: {line}" for line in taken.notes)
+    return OwnScene(taken.views[0], taken.box, RIG.turntable(frames, resolution), True, notes)
 
 
 def open_capture(path: Path, resolution: int, frames: int = FRAMES, *, square: bool = False) -> OwnScene:
@@ -117,8 +118,14 @@ def photograph(path: Path, *paths: Cameras) -> Photographs:
         views = tuple(renderer.render(subject, cameras, frame) for cameras in paths)
     finally:
         renderer.close()
+    # Of a sheet one sees nothing exactly from the side; of a field nothing comes if that is so from most sides.
+    if min(shots.silhouettes.any(axis=(1, 2)).mean() for shots in views) < 0.5:
+        raise DataError(
+            f"the 3D model {path} is hardly seen: it is transparent or too thin for views of "
+            f"{views[0].cameras.width} pixels"
+        )
     room = ROOM * RIG.edge
-    return Photographs(views, frame.box(subject) + np.array([[-room], [room]]), subject.note)
+    return Photographs(views, frame.box(subject) + np.array([[-room], [room]]), subject.notes)
 
 
 def _squared(views: PosedViews) -> PosedViews:

@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import trimesh
-from PIL import Image, ImageChops
 
-from piva_bench.drawing.parts import OBJECT, Part, Placed, Thing, part_of, thing_of, trimesh_parts
-from piva_bench.errors import DataError
+from piva_bench.drawing.parts import Placed
 from piva_bench.scene.cameras import RIG, Floats
+from piva_bench.scene.models import Surface, read_model
 
 TO_Z_UP = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.float32)
 """glTF's frame (y up, front towards +z) in the world's (z up, front towards -y), as Blender imports it."""
-
-GREY = (0.62, 0.62, 0.62)
 
 
 @dataclass(frozen=True)
@@ -26,17 +21,19 @@ class Subject:
     """Things that stand together.
 
     Attributes:
-        pieces: with their model matrices in a frame with y up.
-        note: what a user should know about the file, in one line; None if there is nothing.
+        pieces: of the studio, with their model matrices in a frame with y up; their colours are display values.
+        surfaces: of a model's file, in that frame; their colours are light.
+        notes: what a user should know about the file, a line each.
     """
 
-    pieces: tuple[Placed, ...]
-    note: str | None = None
+    pieces: tuple[Placed, ...] = ()
+    surfaces: tuple[Surface, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def bounds(self) -> Floats:
         """[2, 3] lowest and highest corner in a frame with z up."""
-        corners = []
+        corners = [surface.positions @ TO_Z_UP[:3, :3].T for surface in self.surfaces]
         for piece in self.pieces:
             matrix = TO_Z_UP @ piece.model
             corners.append(piece.thing.outline @ matrix[:3, :3].T + matrix[:3, 3])
@@ -76,73 +73,11 @@ class Frame:
 
 
 def load_model(path: Path) -> Subject:
-    """A model from a GLB, glTF, OBJ, PLY or STL file.
-
-    Base colours, their textures and vertex colours are shown; transparency and metalness are not.
+    """A model from a GLB, glTF, OBJ, PLY or STL file; glTF's frame, and all others are taken as y up like it.
 
     Raises:
-        DataError: the file is missing, damaged or holds no triangle; in one line.
+        DataError: the file is missing, of a kind that is not read, damaged, or nothing of it can be seen; in one
+            line.
     """
-    if not path.is_file():
-        raise DataError(f"the 3D model {path} does not exist")
-    try:
-        meshes = trimesh_parts(trimesh.load_scene(path))
-        meshes = [mesh for mesh in meshes if len(mesh.faces)]
-        # An OBJ has no up of its own; like a GLB it is taken as y up.
-        parts = [_part(mesh) for mesh in meshes]
-    except Exception as error:  # trimesh and the libraries behind it raise whatever they meet
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"cannot read the 3D model {path}: {reason}") from error
-    if not parts:
-        raise DataError(f"the 3D model {path} holds no triangle")
-    points = np.concatenate([part.vertices for part in parts])
-    if not np.isfinite(points).all():
-        raise DataError(f"the 3D model {path} has vertices that are not finite")
-    if np.ptp(points[:, :3], axis=0).max() <= 0:
-        raise DataError(f"the 3D model {path} has no extent")
-    plain = all(part.texture is None and part.colour == GREY for part in parts)
-    note = f"{path} has neither texture nor colours: it is shown in plain grey" if plain else None
-    return Subject((Placed(_thing(path, parts), str(path), np.eye(4, dtype=np.float32), OBJECT),), note)
-
-
-def _thing(path: Path, parts: list[Part]) -> Thing:
-    try:
-        return thing_of(parts)
-    except Exception as error:  # qhull's, for a model that is a flat sheet or a line
-        raise DataError(f"the 3D model {path} is flat: it cannot be seen from all sides") from error
-
-
-def _part(mesh: trimesh.Trimesh) -> Part:
-    visual: Any = mesh.visual
-    if visual.kind in ("vertex", "face"):
-        return _coloured_faces(mesh)
-    material: Any = getattr(visual, "material", None)
-    if material is not None and hasattr(material, "to_pbr"):
-        material = material.to_pbr()
-    factor = getattr(material, "baseColorFactor", None)
-    texture = getattr(material, "baseColorTexture", None)
-    if texture is not None and getattr(visual, "uv", None) is not None:
-        return part_of(mesh, (1.0, 1.0, 1.0), _tinted(texture.convert("RGB"), factor))
-    colour = GREY if factor is None else tuple(float(channel) / 255 for channel in factor[:3])
-    return part_of(mesh, (colour[0], colour[1], colour[2]), None)
-
-
-def _tinted(texture: Image.Image, factor: Any) -> Image.Image:
-    if factor is None or tuple(factor[:3]) == (255, 255, 255):
-        return texture
-    return ImageChops.multiply(texture, Image.new("RGB", texture.size, tuple(int(c) for c in factor[:3])))
-
-
-def _coloured_faces(mesh: trimesh.Trimesh) -> Part:
-    """Vertex or face colours as a texture with a texel a face."""
-    colours = np.asarray(mesh.visual.face_colors)[:, :3]
-    side = int(np.ceil(np.sqrt(len(colours))))
-    texels = np.zeros((side * side, 3), np.uint8)
-    texels[: len(colours)] = colours
-    part = part_of(mesh, (1.0, 1.0, 1.0), None)
-    # Smooth shading may reorder faces' vertices, never the faces.
-    number = np.repeat(np.arange(len(colours)), 3)
-    uv = np.stack([(number % side + 0.5) / side, 1 - (number // side + 0.5) / side], axis=1)
-    vertices = part.vertices.copy()
-    vertices[:, 6:8] = uv
-    return Part(vertices, part.colour, Image.fromarray(texels.reshape(side, side, 3)))
+    model = read_model(path)
+    return Subject((), model.surfaces, model.notes)

@@ -13,6 +13,7 @@ from piva_bench.scene.sources import open_scene
 from piva_bench.scene.transforms import write_nerf_synthetic, write_nerfstudio
 from piva_bench.scene.views import PosedViews
 from tests.distillation.scene_tasks import ball
+from tests.scene.models.gltf_writer import Gltf
 
 PROMPTS = ("--source-prompt", "a red ball", "--target-prompt", "a blue ball")
 SHORT = ("--param", "steps=2", "--param", "fit_steps=30", "--param", "fit_resolution=12", "--frames", "5")
@@ -80,11 +81,24 @@ def test_a_models_file_is_photographed_first_and_its_front_is_known(edit3d, tmp_
     assert open_scene(tmp_path / "box.glb", 32, 4).sided
 
 
+def test_what_is_not_shown_of_a_model_is_said(edit3d, tmp_path):
+    pytest.importorskip("moderngl")
+    gltf = Gltf()
+    gltf.show(gltf.pyramid(gltf.painted(1, 0, 0)) | {"extensions": {"ACME_fur": {}}})
+    gltf.write(tmp_path / "fur.glb")
+    code, _, err = edit3d("--scene", "fur.glb", "-m", "dds")
+    assert code == 0, err
+    assert "fur.glb: not shown: ACME_fur" in err.splitlines()
+
+
 @pytest.mark.parametrize(
     ("given", "line"),
     [
         (("--scene", "nowhere"), "nowhere"),
         (("--scene", "none.glb"), "none.glb does not exist"),
+        (("--scene", "lfs.glb"), "run `git lfs pull`"),
+        (("--scene", "model.fbx"), "an FBX file, which is not read: export it as GLB"),
+        (("--scene", "new.glb"), "requires ACME_new, which is not read"),
         (("--scene", "ball", "-m", "identity"), "reference row"),
         (("--scene", "ball", "-m", "vae_roundtrip"), "reference row"),
         (("--scene", "ball", "--background", "white"), "give red,green,blue"),
@@ -93,7 +107,12 @@ def test_a_models_file_is_photographed_first_and_its_front_is_known(edit3d, tmp_
         (("--scene", "ball", "--param", "views=9"), "views=9"),
     ],
 )
-def test_mistakes_are_one_line(edit3d, capture, given, line):
+def test_mistakes_are_one_line(edit3d, capture, tmp_path, given, line):
+    (tmp_path / "lfs.glb").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    (tmp_path / "model.fbx").write_bytes(b"Kaydara FBX Binary  \0")
+    gltf = Gltf()
+    gltf.require("ACME_new")
+    gltf.write(tmp_path / "new.glb")
     code, _, err = edit3d(*given)
     assert code == EXIT_USER_ERROR
     assert line in err

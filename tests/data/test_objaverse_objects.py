@@ -11,6 +11,7 @@ from piva_bench.profiles import PROFILES
 from piva_bench.scene.cameras import RIG
 from piva_bench.scene.objaverse import ObjaverseFetcher, read_subset, subset_names
 from tests.data.tiny_objects import ABSENT, LONG, PAID, RED, SILENT, glb, write_cache, write_subset
+from tests.scene.models.gltf_writer import CORNERS, Gltf
 
 PROFILE = PROFILES["paper"].model_copy(update={"resolution": 32})
 
@@ -150,9 +151,51 @@ def test_a_file_that_only_looks_like_a_glb_is_found_when_it_is_looked_at(cache, 
     whole = bytearray(glb(cache, RED).read_bytes())
     whole[20:60] = b"x" * 40  # header and length are right
     glb(cache, RED).write_bytes(bytes(whole))
-    problems = verify(open_objaverse(PROFILE, subset(RED, LONG), strict=False))
-    assert problems
-    assert all("cannot read the 3D model" in problem.message for problem in problems)
+    (problem,) = verify(open_objaverse(PROFILE, subset(RED, LONG), strict=False))
+    assert problem.message.startswith("Box a: cannot read the 3D model")
+
+
+def spoilt(gltf):
+    """The names of what is wrong with objects whose GLBs are whole, by what is said of it."""
+    lines = {"primitives": [gltf.pyramid() | {"mode": 0}]}
+    stray = {"primitives": [gltf.pyramid(), gltf.pyramid(None, np.add(CORNERS * 1e-3, [500, 0, 0]))]}
+    return {"holds no triangle (but points)": lines, "a stray part lies far away": stray}
+
+
+@pytest.mark.parametrize(
+    "said", ["holds no triangle (but points)", "a stray part lies far away", "requires ACME_new"]
+)
+def test_each_bad_object_is_one_problem_by_its_name_and_its_edits_fail_with_it(cache, subset, said):
+    pytest.importorskip("moderngl")
+    gltf = Gltf()
+    gltf.tree["meshes"].append(spoilt(gltf).get(said, {"primitives": [gltf.pyramid()]}))
+    gltf.add("nodes", mesh=0)
+    if said.startswith("requires"):
+        gltf.require("ACME_new")
+    gltf.write(glb(cache, RED))
+    glb(cache, LONG).write_bytes(glb(cache, LONG).read_bytes()[:99])
+    dataset = open_objaverse(PROFILE, subset(RED, LONG), strict=False)
+    assert len(dataset.samples) == 2  # two edits of one object, whose fault is said once
+    torn, bad = verify(dataset)
+    assert torn.message.startswith("Box b: ")
+    assert "is torn" in torn.message
+    assert bad.message.startswith("Box a: cannot read the 3D model")
+    assert said in bad.message
+    for sample in dataset.samples:
+        with pytest.raises(DataError, match="Box a: "):
+            sample.load_views()
+        assert sample.notes == ()
+
+
+def test_what_is_not_shown_of_an_object_is_kept_with_its_views(cache, subset):
+    pytest.importorskip("moderngl")
+    gltf = Gltf()
+    gltf.show(gltf.pyramid(gltf.painted(1, 0, 0)))
+    gltf.tree["animations"] = [{}]
+    gltf.write(glb(cache, RED))
+    for _ in range(2):  # the second time from the cache
+        sample = open_objaverse(PROFILE, subset(RED)).samples[1]
+        assert sample.notes == ("Box a: not shown: animations",)
 
 
 def test_a_changed_checksum_is_a_problem(cache, subset):

@@ -25,8 +25,10 @@ from piva_bench.scene import kept_fields as fields
 from piva_bench.scene.cameras import RIG
 from piva_bench.scene.field import RadianceField
 from piva_bench.scene.views import PosedViews
+from tests.data.tiny_objects import LONG, RED, glb, write_cache, write_subset
 from tests.data.tiny_scenes import SIZE, write_tiny_scenes
 from tests.runs.test_worker import Log
+from tests.scene.models.gltf_writer import Gltf
 
 SHORT = {"steps": 2, "views": 2, "fit_steps": 3, "fit_resolution": 8}
 
@@ -66,8 +68,8 @@ def do(bench, tiny_profile, root, tmp_path, monkeypatch):
     monkeypatch.setattr(registry.PROTOCOLS, "_points", registry.find_plugins(registry.PROTOCOLS.group))
 
     def go(*methods, **options):
-        options = {"batch_size": 2, "output_dir": tmp_path / "out", "device": "cpu", **options}
-        request = RunRequest(methods=methods, dataset="objaverse", data_root=root, workers=1, **options)
+        given = {"batch_size": 2, "output_dir": tmp_path / "out", "device": "cpu", "data_root": root}
+        request = RunRequest(methods=methods, dataset="objaverse", workers=1, **given | options)
         log = Log()
         return run(prepare(request), log, ["test"]), log
 
@@ -103,6 +105,29 @@ def test_edits_of_scenes_are_stored_scored_and_found_again(do, tmp_path):
     again, log = do("dds", "identity", "counterfactual")
     assert (again.computed, log.todo) == (0, 0)
     assert again.records == summary.records
+
+
+def test_what_a_model_does_not_show_is_in_its_records_and_what_cannot_be_read_is_their_reason(
+    do, tmp_path, monkeypatch
+):
+    pytest.importorskip("moderngl")
+    for name in ("OBJAVERSE", "VIEWS"):
+        monkeypatch.setenv(f"PIVA_BENCH_{name}", str(tmp_path / name))
+    cache = write_cache(tmp_path / "OBJAVERSE")
+    gltf = Gltf()
+    gltf.show(gltf.pyramid(gltf.painted(1, 0, 0)))
+    gltf.tree["animations"] = [{}]
+    gltf.write(glb(cache, RED))
+    gltf.require("ACME_new")
+    gltf.write(glb(cache, LONG))
+    summary, log = do("identity", data_root=write_subset(tmp_path / "two.yaml", RED, LONG))
+    good, bad = ([r for r in summary.records if r.tags["object"] == uid] for uid in (RED, LONG))
+    assert [(record.status, record.notes) for record in good] == [
+        ("ok", ("Box a: not shown: animations",))
+    ] * 2
+    assert [record.status for record in bad] == ["failed"] * 2
+    assert all("Box b: " in r.reason and "requires ACME_new" in r.reason for r in bad)
+    assert log.warnings.count("Box a: not shown: animations") == 1
 
 
 def test_a_lost_or_torn_depth_is_computed_again(do, tmp_path):

@@ -64,7 +64,7 @@ def test_a_full_cache_needs_no_network_and_licences_are_minded(cache, network, c
     result = fetcher(cache).fetch(cards(FREE, PAID, SILENT, GONE))
     assert [item.card.uid for item in result.objects] == [FREE]
     assert result.objects[0].licence == "CC-BY-4.0"
-    assert load_model(result.objects[0].path).pieces
+    assert load_model(result.objects[0].path).surfaces
     assert "CC-BY-NC-SA-4.0 forbids commercial use" in result.left_out[PAID]
     assert "not stated" in result.left_out[SILENT]
     assert "no such object" in result.left_out[GONE]

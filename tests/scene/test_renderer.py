@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
 import trimesh
-from PIL import Image
 
-from piva_bench.errors import DataError
 from piva_bench.scene.cameras import RIG, Cameras, orbit
 from piva_bench.scene.renderer import ViewRenderer
 from piva_bench.scene.subject import Frame, Subject, load_model
@@ -110,48 +108,3 @@ def test_an_added_part_shows_from_all_sides_and_moves_nothing(renderer):
     lower = before.silhouettes & (np.arange(48)[:, None] > 28)
     assert np.array_equal(before.images[lower], after.images[lower])
     assert (after.alpha[:, 0] == 0).all()
-
-
-def test_models_with_textures_vertex_colours_and_none(renderer, tmp_path):
-    cameras = RIG.turntable(2, 24)
-    ball = trimesh.creation.icosphere(subdivisions=2)
-    ball.export(tmp_path / "plain.obj")
-    plain = load_model(tmp_path / "plain.obj")
-    assert "neither texture nor colours" in plain.note
-    assert "\n" not in plain.note
-    ball.visual.vertex_colors = np.tile([20, 200, 40, 255], (len(ball.vertices), 1))
-    ball.export(tmp_path / "green.ply")
-    green = load_model(tmp_path / "green.ply")
-    assert green.note is None
-    assert renderer.render(green, cameras).images[0, 12, 12, :3].argmax() == 1
-    uv = ball.vertices[:, :2] * 0.5 + 0.5
-    picture = Image.new("RGB", (4, 4), (30, 60, 220))
-    material = trimesh.visual.material.PBRMaterial(
-        baseColorTexture=picture, baseColorFactor=[128, 255, 255, 255]
-    )
-    ball.visual = trimesh.visual.TextureVisuals(uv=uv, material=material)
-    ball.export(tmp_path / "blue.glb")
-    blue = load_model(tmp_path / "blue.glb")
-    assert blue.note is None
-    assert blue.pieces[0].thing.parts[0].texture.getpixel((0, 0)) == (15, 60, 220)
-    assert renderer.render(blue, cameras).images[1, 12, 12, :3].argmax() == 2
-
-
-def test_broken_models_are_one_line(tmp_path):
-    whole = trimesh.creation.box().export(file_type="glb")
-    cases = {
-        "torn.glb": whole[:-40],
-        "empty.glb": b"",
-        "text.glb": b"<html>not found</html>",
-        "nothing.obj": b"# no face\nv 0 0 0\n",
-        "nan.obj": b"v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n",
-        "flat.obj": b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n",
-        "odd.xyz123": b"abc",
-    }
-    for name, data in cases.items():
-        (tmp_path / name).write_bytes(data)
-        with pytest.raises(DataError, match="3D model") as error:
-            load_model(tmp_path / name)
-        assert "\n" not in str(error.value)
-    with pytest.raises(DataError, match="does not exist"):
-        load_model(tmp_path / "none.glb")
