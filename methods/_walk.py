@@ -6,6 +6,7 @@ eps - clean(eps); see ``Schedule.flow_scale``.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -22,14 +23,18 @@ if TYPE_CHECKING:
     from piva_bench.session.noisy import Noisy
     from piva_bench.session.step import Step
 
+EVEN = 0.02
+"""The even step of a walk of 50, and the unit of the gradients: they are then of the size of other rules', which the
+price and the thresholds of a scene's optimiser are made for."""
+
 
 class WalkLatents(LatentParams):
     """Latents that take a walk's steps as they are: its rule knows their length."""
 
     learning_rate: float = parameter(
-        1.0, gt=0, le=100, source="paper", description="factor on the walk's steps; 1 is the method"
+        EVEN, gt=0, le=100, source="paper", description="what a gradient of 1 moves; 0.02 is the method"
     )
-    loss_scale: float = parameter(1.0, gt=0, le=10_000, source="paper", description="another such factor")
+    loss_scale: float = parameter(1.0, gt=0, le=10_000, source="paper", description="factor on the gradient")
 
 
 class WalkParams(DistillationParams):
@@ -58,6 +63,14 @@ class Walk(DistillationMethod):
     params: WalkParams
     kinds: ClassVar[Mapping[str, type[MethodParams]]] = {"pictures": WalkLatents, "scenes": FieldEditParams}
     prefix = False
+
+    def gradient(self, step: Step) -> Tensor:
+        """The step of the walk in units of an even one."""
+        return self.move(step) / EVEN
+
+    @abstractmethod
+    def move(self, step: Step) -> Tensor:
+        """What this step takes from z [R, C, h, w]."""
 
     def place(self, step: Step) -> int:
         """Which timestep of the grid a step is at, from 0 for the noisiest."""

@@ -78,7 +78,7 @@ class DRFS(Walk):
     Params: ClassVar[type[DistillationParams]] = DRFSParams
     params: DRFSParams
 
-    def gradient(self, step: Step) -> Tensor:
+    def move(self, step: Step) -> Tensor:
         """The step of the walk, from four UNet rows."""
         p = self.params
         eta = p.shift * (self.place(step) / p.grid_steps if p.shift_growth == "linear" else 1)

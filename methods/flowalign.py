@@ -58,7 +58,7 @@ class FlowAlign(Walk):
     Params: ClassVar[type[DistillationParams]] = FlowAlignParams
     params: FlowAlignParams
 
-    def gradient(self, step: Step) -> Tensor:
+    def move(self, step: Step) -> Tensor:
         """The step of the walk, from three UNet rows."""
         edit, source = self.pair(step, 1.0)
         eps = step.predict(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from methods._climb import climb
 from piva_bench.distillation.method import DistillationMethod
@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from piva_bench.session.step import Step
+
+
+class SDILatents(ScheduledLatentParams):
+    """Adam at 0.1, as in the 2D notebook; in the embedded profile DDS's gradient descent.
+
+    On its few, small latents every step of Adam is a step of noise: at 0.03 already the background is lost.
+    """
+
+    optimizer: Literal["sgd", "adam"] = parameter(
+        "adam", embedded="sgd", source="official code", description="optimiser of the latents"
+    )
 
 
 class SDIParams(AnnealedParams):
@@ -81,7 +92,7 @@ class SDI(DistillationMethod):
     Params: ClassVar[type[DistillationParams]] = SDIParams
     params: SDIParams
     kinds: ClassVar[Mapping[str, type[MethodParams]]] = {
-        "pictures": ScheduledLatentParams,
+        "pictures": SDILatents,
         "scenes": FieldEditParams,
     }
     prefix = False

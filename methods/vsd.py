@@ -23,11 +23,11 @@ class BridgeLatents(ScheduledLatentParams):
 
     learning_rate: float = parameter(
         0.01,
-        embedded=0.05,
+        embedded=0.03,
         gt=0,
         le=100,
         source="official code",
-        description="rate of the latents' Adam; embedded: 0.05, for a twentieth of the steps (assumed)",
+        description="rate of the latents' Adam; embedded: 0.03, for a twentieth of the steps (assumed)",
     )
     second_moment_decay: float = parameter(
         0.99, ge=0, lt=1, source="official code", description="Adam's beta_2; beta_1 is 0.9"

@@ -9,6 +9,7 @@ import math
 import pytest
 import torch
 
+from methods._walk import EVEN
 from methods.csd import CSD
 from methods.dds import DDS
 from methods.dreamcatalyst import DreamCatalyst
@@ -163,7 +164,7 @@ def test_drfs_rests_where_dds_does_unless_it_is_flowedit(exact, shift):
         DRFS.Params(steps=1, grid_steps=1, t_min=T, t_max=T, guidance_scale=1, source_guidance_scale=1,
                     shift=shift, shift_growth="constant", rates="euler")
     )  # fmt: skip
-    z, z_src, _ = rest(exact, rule)
+    z, z_src, _ = rest(exact, rule, rate=0.2 * EVEN)
     # velocity(x) = (1 + s / a) eps - x / a with x_tgt - x_src = (a + e s) d.
     slope = (1 + S / A) * PULL * (A + shift * S) - (A + shift * S) / A + 1 - shift
     same(z, z_src + (1 + S / A) * PULL * A * SHIFT / slope)
@@ -176,7 +177,7 @@ def test_flowaligns_pull_shares_the_way(exact, weight):
     rule = FlowAlign(
         FlowAlign.Params(steps=1, grid_steps=1, t_min=T, t_max=T, guidance_scale=1, terminal_weight=weight)
     )
-    z, z_src, _ = rest(exact, rule)
+    z, z_src, _ = rest(exact, rule, rate=0.2 * EVEN)
     # x_p - x_q = (a + s) d; clean(x) = (x - s eps) / a.
     time, x = S / (A + S), A + S
     slope = time * ((1 + S / A) * PULL * x - x / A) + weight * (x - S * PULL * x) / A
