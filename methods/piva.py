@@ -75,6 +75,19 @@ class Preserving:
     """What DDS with a term that preserves identity has in common: at weight 0 it is DDS, record and all."""
 
     card: ClassVar[MethodCard]
+    params: PreservationParams
+
+    def preserve(self, step: Step, delta: Tensor, regulariser: Tensor) -> Tensor:
+        """The gradient with the term, and in the step's scalars what the term is like.
+
+        ``regulariser``: its size; ``converged_cosine``: of it and z - z_src, where memorised adapters would point;
+        ``regulariser_share``: of lambda times its norm in the sum of both terms' norms.
+        """
+        pull, size = self.params.preservation_weight * regulariser, norm(regulariser)
+        step.scalars["regulariser"] = size / regulariser[0].numel() ** 0.5
+        step.scalars["converged_cosine"] = cosine(regulariser, step.latents - step.source_latents)
+        step.scalars["regulariser_share"] = norm(pull) / (norm(pull) + norm(delta)).clamp(min=1e-12)
+        return delta + pull
 
     @classmethod
     def canonical(cls, params: MethodParams) -> tuple[str, MethodParams]:
@@ -122,16 +135,31 @@ class Piva(Preserving, DDS):
             return super().gradient(step)
         draw = step if p.shared_noise else step.draw("regulariser")
         guidance = p.adapter_guidance_scale
-        eps = step.predict(
-            self.branches(step)
-            | {
-                "source_score": Query(draw.edit, "source", guidance, adapter="psi"),
-                "edit_score": Query(draw.edit, p.edit_score_prompt, guidance, adapter="phi"),
+        queries = self.branches(step) | {
+            "source_score": Query(draw.edit, "source", guidance, adapter="psi"),
+            "edit_score": Query(draw.edit, p.edit_score_prompt, guidance, adapter="phi"),
+        }
+        if step.diagnosed:
+            queries |= {
+                "untrained_source": Query(draw.edit, "source", guidance),
+                "untrained_edit": Query(draw.edit, p.edit_score_prompt, guidance),
             }
-        )
+        eps = step.predict(queries)
         delta = self.delta(step, eps)
         regulariser = self.weight(draw.edit) * (eps["source_score"] - eps["edit_score"])
-        step.scalars["regulariser"] = regulariser.square().mean(dim=(1, 2, 3)).sqrt()
+        if step.diagnosed:
+            untrained = eps["untrained_source"] - eps["untrained_edit"]
+            step.scalars["untrained_cosine"] = cosine(regulariser, untrained)
         if p.combination == "mix":
             delta = (1 - p.preservation_weight) * delta
-        return delta + p.preservation_weight * regulariser
+        return self.preserve(step, delta, regulariser)
+
+
+def norm(values: Tensor) -> Tensor:
+    """Euclidean norm [R] of each row."""
+    return values.flatten(1).norm(dim=1)
+
+
+def cosine(one: Tensor, other: Tensor) -> Tensor:
+    """Cosine [R] of each pair of rows; 0 where a row is zero."""
+    return (one * other).flatten(1).sum(dim=1) / (norm(one) * norm(other)).clamp(min=1e-12)

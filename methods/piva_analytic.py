@@ -46,6 +46,4 @@ class PivaAnalytic(Preserving, DDS):
             return delta
         noisy = step.edit
         pull = noisy.alpha / noisy.sigma * (step.latents - step.source_latents)
-        regulariser = self.weight(noisy) * pull
-        step.scalars["regulariser"] = regulariser.square().mean(dim=(1, 2, 3)).sqrt()
-        return delta + self.params.preservation_weight * regulariser
+        return self.preserve(step, delta, self.weight(noisy) * pull)

@@ -11,11 +11,32 @@ from piva_bench.data.dataset import Dataset, DatasetCard
 from piva_bench.data.sample import Sample
 from piva_bench.distillation.method import DistillationMethod
 from piva_bench.distillation.params import AdapterParams, AdapterSpec, AnnealedParams, DistillationParams
-from piva_bench.errors import DataError, UserError
-from piva_bench.method import EditMethod, EditOutcome, EditTask, MethodCard, Progress, Strength
-from piva_bench.metrics.protocol import MetricInfo, MetricProtocol, Pair, Scores, Undefined
+from piva_bench.errors import DataError, ModelError, UserError
+from piva_bench.method import (
+    EditMethod,
+    EditOutcome,
+    EditTask,
+    MethodCard,
+    OnStep,
+    Progress,
+    SceneOutcome,
+    SceneTask,
+    Strength,
+)
+from piva_bench.metrics.protocol import (
+    MetricInfo,
+    MetricProtocol,
+    Pair,
+    Pixels,
+    Scores,
+    Undefined,
+    ViewsPair,
+    fingerprint,
+)
 from piva_bench.params import LatentParams, MethodParams, ScheduledLatentParams, parameter
+from piva_bench.profiles import Profile
 from piva_bench.sampling.method import SamplingMethod
+from piva_bench.scene.params import FieldEditParams, FieldParams
 from piva_bench.session.query import Query, Words
 
 if TYPE_CHECKING:
@@ -26,8 +47,8 @@ if TYPE_CHECKING:
     from piva_bench.diffusion.touch import Features, Site, Touch
     from piva_bench.sampling.inversion import ddim_inversion
     from piva_bench.session.noisy import Noisy
-    from piva_bench.session.session import Session
-    from piva_bench.session.step import Step
+    from piva_bench.session.session import Random, Session
+    from piva_bench.session.step import Draw, Step
 
 __all__ = [
     "AdapterParams",
@@ -39,21 +60,31 @@ __all__ = [
     "Denoiser",
     "DistillationMethod",
     "DistillationParams",
+    "Draw",
     "EditMethod",
     "EditOutcome",
     "EditTask",
     "Features",
+    "FieldEditParams",
+    "FieldParams",
     "LatentParams",
     "MethodCard",
     "MethodParams",
     "MetricInfo",
     "MetricProtocol",
+    "ModelError",
     "Noisy",
+    "OnStep",
     "Pair",
+    "Pixels",
+    "Profile",
     "Progress",
     "Query",
+    "Random",
     "Sample",
     "SamplingMethod",
+    "SceneOutcome",
+    "SceneTask",
     "Schedule",
     "ScheduledLatentParams",
     "Scores",
@@ -65,8 +96,10 @@ __all__ = [
     "Touch",
     "Undefined",
     "UserError",
+    "ViewsPair",
     "Words",
     "ddim_inversion",
+    "fingerprint",
     "parameter",
 ]
 
@@ -79,7 +112,9 @@ _HEAVY = {
     "Touch": "piva_bench.diffusion.touch",
     "ddim_inversion": "piva_bench.sampling.inversion",
     "Noisy": "piva_bench.session.noisy",
+    "Random": "piva_bench.session.session",
     "Session": "piva_bench.session.session",
+    "Draw": "piva_bench.session.step",
     "Step": "piva_bench.session.step",
 }
 
@@ -90,3 +125,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HEAVY:
         raise AttributeError(f"piva_bench.plugin has no {name}")
     return getattr(import_module(_HEAVY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

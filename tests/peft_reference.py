@@ -5,15 +5,15 @@ from diffusers import UNet2DConditionModel
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 
-from piva_bench.diffusion.lora import AttentionLora
+from piva_bench.diffusion.lora import LayerLora
 
 
-def peft_unet(folder, lora: AttentionLora, rank: int, names: list[str]) -> PeftModel:
+def peft_unet(folder, lora: LayerLora, rank: int, names: list[str]) -> PeftModel:
     """A second copy of the UNet with named peft adapters on the layers ``lora`` adapts."""
     return peft_model(UNet2DConditionModel.from_pretrained(folder / "unet"), lora, rank, names)
 
 
-def peft_model(network, lora: AttentionLora, rank: int, names: list[str]) -> PeftModel:
+def peft_model(network, lora: LayerLora, rank: int, names: list[str]) -> PeftModel:
     """A network with named peft adapters on the layers ``lora`` adapts."""
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=lora.names)
     model = get_peft_model(network.eval(), config, adapter_name=names[0])
@@ -22,7 +22,7 @@ def peft_model(network, lora: AttentionLora, rank: int, names: list[str]) -> Pef
     return model.eval()
 
 
-def parameters(model: PeftModel, lora: AttentionLora, adapter: str) -> list[tuple[Tensor, Tensor]]:
+def parameters(model: PeftModel, lora: LayerLora, adapter: str) -> list[tuple[Tensor, Tensor]]:
     """An adapter's (A, B), layer by layer."""
     modules = dict(model.base_model.model.named_modules())
     return [
@@ -31,7 +31,7 @@ def parameters(model: PeftModel, lora: AttentionLora, adapter: str) -> list[tupl
 
 
 @torch.no_grad()
-def copy_weights(model: PeftModel, lora: AttentionLora, adapter: str, weights: Tensor) -> None:
+def copy_weights(model: PeftModel, lora: LayerLora, adapter: str, weights: Tensor) -> None:
     """Gives a peft adapter the weights [P] of one of ours."""
     rows = lora.rows(weights[None])
     for (a, b), (our_a, our_b) in zip(parameters(model, lora, adapter), rows.factors, strict=True):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from piva_bench.metrics.protocol import MetricInfo, Pair, Pixels, Scores, Undefined, fingerprint
+from piva_bench.plugin import MetricInfo, Pair, Pixels, Scores, Undefined, fingerprint
 
 
 class SharpnessV1:

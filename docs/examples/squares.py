@@ -8,12 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from piva_bench.data.dataset import DatasetCard
-from piva_bench.data.sample import Sample
-from piva_bench.errors import DataError
+from piva_bench.plugin import DataError, DatasetCard, Sample
 
 if TYPE_CHECKING:
-    from piva_bench.profiles import Profile
+    from piva_bench.plugin import Profile
 
 
 class Squares:

@@ -26,21 +26,24 @@ def method(name: Annotated[str, typer.Argument(help="Name or file.py:Class.")]) 
     """
     from piva_bench.conformance.method_checks import check_method
     from piva_bench.conformance.tiny_model import make_tiny_sd
+    from piva_bench.diffusion.checkpoint import quiet
     from piva_bench.diffusion.denoiser import Denoiser
     from piva_bench.registry import METHODS
     from piva_bench.runs.blame import describe
 
     cls, faults = METHODS.load(name), 0
     with tempfile.TemporaryDirectory() as folder:
-        denoiser = Denoiser.from_pretrained(make_tiny_sd(Path(folder) / "model"))
+        with quiet():
+            model = make_tiny_sd(Path(folder) / "model")
+        denoiser = Denoiser.from_pretrained(model)
         for finding in check_method(cls, denoiser):
             if finding.fault is not None:
                 faults += 1
                 typer.echo(
-                    f"FAILED   {finding.check}: {describe(finding.error) if finding.error else finding.fault}"
+                    f"FAILED   {finding.says}: {describe(finding.error) if finding.error else finding.fault}"
                 )
             elif finding.skipped is not None:
-                typer.echo(f"skipped  {finding.check}: {finding.skipped}")
+                typer.echo(f"skipped  {finding.says}: {finding.skipped}")
             else:
                 typer.echo(f"ok       {finding.says}")
     if faults:

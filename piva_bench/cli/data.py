@@ -30,8 +30,9 @@ def verify(
 ) -> None:
     """Load every picture, mask and prompt of a dataset and say what is wrong with which sample.
 
-    Exits with 3 if anything is.
+    Nothing is fitted or stored. Exits with 3 if anything is.
     """
+    from piva_bench.cli.progress import step_bars
     from piva_bench.data.dataset import verify as find_problems
     from piva_bench.profiles import get_profile
     from piva_bench.registry import DATASETS
@@ -40,7 +41,8 @@ def verify(
     # Third parties' openers may know no lenient reading.
     lenient = {"strict": False} if "strict" in inspect.signature(opener).parameters else {}
     opened = opener(get_profile(profile), data_root, **lenient)
-    problems = find_problems(opened)
+    with step_bars(("checking", len(opened.samples))) as (on_sample,):
+        problems = find_problems(opened, lambda index: on_sample(index, None) if on_sample else None)
     cut, more = _prompts(opened, get_profile(profile))
     problems += more
     said = {problem.message for problem in problems}

@@ -78,6 +78,7 @@ def edit(
 ) -> None:
     """Edit one picture: say what it shows and what it shall show."""
     from piva_bench.cli.progress import step_bars
+    from piva_bench.mask_reader import to_mask
     from piva_bench.profiles import EMBEDDED_MODEL, resolve_model
     from piva_bench.runs import single
     from piva_bench.runs.request import resolve_device
@@ -90,6 +91,8 @@ def edit(
         typer.echo(line, err=True)
     image = single.open_picture(picture)
     mask_image = single.open_picture(mask) if mask else None
+    if mask_image is not None:
+        typer.echo(f"the mask marks {to_mask(mask_image).mean():.1%} of its picture", err=True)
     device = resolve_device(device)
 
     import torch

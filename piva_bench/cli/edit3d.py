@@ -24,8 +24,8 @@ piva-bench edit3d --scene teddy.glb --source-prompt "a photo of a teddy bear" \
 
 A scene is a NeRF-synthetic folder, a nerfstudio capture (transforms.json) or a model file (GLB, glTF, OBJ, PLY, STL),
 which is photographed from all sides first. A radiance field is fitted once (a minute on two cores for the embedded
-model's size) and kept; edits of the same scene start from it. z is up. Pictures without transparency need their
-background's colour (--background).
+model's size) and kept; edits of the same scene start from it. z is up. Of pictures without transparency the colour at
+their border is taken for the background, unless --background names another.
 
 field_room says how many voxels beyond its surface the scene may grow, preservation_weight how much of it is kept;
 adapter=controlnet makes Piva's two scores see the depth. `piva-bench describe method piva` explains the others.
@@ -34,6 +34,9 @@ Without --model the small embedded model is used, which knows toy-like studio ph
 """
 
 _OUT = "What to save"
+
+Colour = tuple[float, float, float]
+WHITE: Colour = (1.0, 1.0, 1.0)
 
 
 def edit3d(
@@ -48,8 +51,13 @@ def edit3d(
     param: options.Param = None,
     seed: options.OneSeed = 0,
     background: Annotated[
-        str, typer.Option("--background", help="What is behind the scene: red,green,blue from 0 to 1.")
-    ] = "1,1,1",
+        str | None,
+        typer.Option(
+            "--background",
+            help="What is behind the scene: red,green,blue from 0 to 1.",
+            show_default="white; of pictures without transparency the colour at their border",
+        ),
+    ] = None,
     device: options.Device = "auto",
     dtype: options.Precision = options.Dtype.float32,
     frames: Annotated[
@@ -75,7 +83,7 @@ def edit3d(
     from piva_bench.runs.single import check_edits
     from piva_bench.runs.variants import resolve_variants
 
-    colour = _colour(background)
+    given = None if background is None else _colour(background)
     embedded = model in (None, EMBEDDED_MODEL)
     profile = get_profile("embedded" if embedded else "paper").for_kind("scenes")
     check_edits(METHODS.load(method).card)
@@ -97,6 +105,7 @@ def edit3d(
     opened = sources.open_scene(scene, denoiser.resolution, frames)
     for line in opened.notes:
         typer.echo(line, err=True)
+    colour = _behind(given, opened.background)
     assert isinstance(variant.follow, FieldEditParams)
     chosen = variant.cls(variant.params)
     stages = (
@@ -116,7 +125,22 @@ def edit3d(
     )
 
 
-def _colour(text: str) -> tuple[float, float, float]:
+def _behind(given: Colour | None, measured: Colour | None) -> Colour:
+    """What is behind the scene; where that is a guess, or a strange choice, it is said."""
+    if measured is None:
+        return given or WHITE
+    shown = ",".join(f"{part:.3g}" for part in measured)
+    if given is None and measured != WHITE:
+        typer.echo(f"the pictures' border is {shown}: taken for the background (--background)", err=True)
+    if given is not None and max(abs(a - b) for a, b in zip(given, measured, strict=True)) > 0.1:
+        typer.echo(
+            f"the pictures' border is {shown}, not --background's colour: the difference becomes fog",
+            err=True,
+        )
+    return given or measured
+
+
+def _colour(text: str) -> Colour:
     try:
         red, green, blue = (float(part) for part in text.split(","))
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from importlib import resources
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from piva_bench.errors import UserError
+from piva_bench.registry import METHODS
 
 app = typer.Typer(help="Write a file to start a plug-in from.", no_args_is_help=True)
 
@@ -25,10 +27,13 @@ def method(
     folder: Annotated[Path, typer.Option(help="Where to write it.")] = Path(),
 ) -> None:
     """Write NAME.py, a distillation rule that works, and test_NAME.py, which checks it."""
-    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+    if not re.fullmatch("[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise UserError(
-            f"'{name}' is no name for a method: use small letters, digits and _, as in my_method."
+            f"'{name}' is no name for a method: begin with a letter and use small letters, digits and _, as in "
+            "my_method."
         )
+    if name in METHODS.names():
+        raise UserError(f"There is a method {name} already: choose another name.")
     words = {"NAME": name, "CLASS": "".join(word.capitalize() for word in name.split("_"))}
     templates = resources.files("piva_bench") / "cli" / "templates"
     for template, target in (("method.py.txt", f"{name}.py"), ("test_method.py.txt", f"test_{name}.py")):
@@ -39,6 +44,7 @@ def method(
         for word, value in words.items():
             text = text.replace(f"%{word}%", value)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -62,8 +62,15 @@ class Dataset(Protocol):
         """All edit tasks, in the dataset's own order."""
 
 
-def verify(dataset: Dataset) -> list[Problem]:
-    """Load every picture and mask of a dataset and say what is wrong, worst news (whole dataset) first."""
+def verify(dataset: Dataset, on_sample: Callable[[int], None] = lambda index: None) -> list[Problem]:
+    """Load every picture and mask of a dataset and say what is wrong, worst news (whole dataset) first.
+
+    What several samples share, such as a scene, is one problem.
+
+    Args:
+        dataset: what to check.
+        on_sample: told how many samples were done before, after each.
+    """
     problems: list[Problem] = []
     card = dataset.card
     if card.samples is not None and len(dataset.samples) != card.samples:
@@ -73,12 +80,15 @@ def verify(dataset: Dataset) -> list[Problem]:
     # A loader that kept going over unreadable entries says which ones.
     problems += getattr(dataset, "problems", ())
     said = {problem.message for problem in problems}
-    for sample in dataset.samples:
+    # Samples of one source are looked at together: it is read once then.
+    places = {sample.source_path: place for place, sample in reversed([*enumerate(dataset.samples)])}
+    for index, sample in enumerate(sorted(dataset.samples, key=lambda sample: places[sample.source_path])):
         for message in _sample_faults(sample):
             # What is wrong with an object is wrong with all its edits, and said once.
             if message not in said:
                 problems.append(Problem(sample.id, message))
                 said.add(message)
+        on_sample(index)
     return problems
 
 

@@ -165,10 +165,16 @@ def open_files(location: Path) -> FolderFiles | ZipFiles:
     raise DataError(f"{location} does not exist: give the dataset's folder or .zip with --data-root")
 
 
-def fingerprint(files: Files, paths: Iterable[Path], base: Path, texts: Iterable[str] = ()) -> str:
+def fingerprint(
+    files: Files,
+    paths: Iterable[Path],
+    base: Path,
+    texts: Iterable[str] = (),
+    mark: Callable[[bytes], str] = lambda content: "",
+) -> str:
     """16 hexadecimal digits (BLAKE2b) over texts, names below ``base`` and contents; a missing file counts as such.
 
-    The same for a folder and its archive.
+    The same for a folder and its archive. ``mark`` says what else, beside its content, decides what a file shows.
     """
     digest = hashlib.blake2b(digest_size=8)
     for text in texts:
@@ -176,7 +182,8 @@ def fingerprint(files: Files, paths: Iterable[Path], base: Path, texts: Iterable
     with files.reader() as read:
         for path in paths:
             try:
-                content = hashlib.blake2b(read(path), digest_size=32).hexdigest()
+                data = read(path)
+                content = hashlib.blake2b(data, digest_size=32).hexdigest() + mark(data)
             except (FileNotFoundError, DataError):
                 content = "missing"  # whoever loads it is told
             digest.update(f"{path.relative_to(base).as_posix()}\0{content}\0".encode())

@@ -2,17 +2,18 @@
 
 The table is ``prompts.csv``, ``prompts.jsonl``, ``prompts.json`` or ``prompts.yaml`` (see `piva_bench.data.tables`):
 a row per edit with ``image`` (path below the folder), ``source_prompt`` and ``target_prompt``; optional are ``id``
-(else the picture's name), ``instruction``, ``edit_type``, ``mask`` (path of a picture, bright where to edit) and
-``reference`` (path of the true edit). Pictures may have any size and kind; see `piva_bench.data.pictures`. A
+(else the picture's name), ``instruction``, ``edit_type``, ``mask`` (path of a picture, see `piva_bench.mask_reader`)
+and ``reference`` (path of the true edit). Pictures may have any size and kind, see `piva_bench.picture_reader`. A
 malformed row is an `UnreadableSample`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,7 @@ from piva_bench.data.tables import read_table
 from piva_bench.errors import DataError
 from piva_bench.files import safe_join
 from piva_bench.paths import absolute
+from piva_bench.picture_reader import decode, follows_profile
 
 if TYPE_CHECKING:
     from piva_bench.profiles import Profile
@@ -48,35 +50,38 @@ class FolderSample(Sample):
 
     def load_source(self) -> Image.Image:
         """The source, resized and padded to the square."""
-        return self._fitted(self.source_path)[0]
+        return self._fit(self.source_path)[0]
 
     def load_reference(self) -> Image.Image | None:
         """The reference, fitted like the source."""
-        return None if self.reference_path is None else self._fitted(self.reference_path)[0]
+        return None if self.reference_path is None else self._fit(self.reference_path)[0]
 
     def load_mask(self) -> NDArray[np.bool_] | None:
         """The mask picture, placed like the source."""
         if self.mask_path is None:
             return None
-        frame = self._fitted(self.source_path)[1]
-        return fit_mask(self._open(self.mask_path), frame)
+        frame = self._fit(self.source_path)[1]
+        with self._named():
+            return fit_mask(self._open(self.mask_path), frame)
 
-    def _fitted(self, path: Path) -> tuple[Image.Image, Frame]:
+    def _fit(self, path: Path) -> tuple[Image.Image, Frame]:
         assert self.resolution is not None
-        return fit(self._open(path), self.resolution)
+        with self._named():
+            return fit(self._open(path), self.resolution)
 
-    def _open(self, path: Path) -> Image.Image:
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Faults of files become faults of the sample."""
         try:
-            with self.files.reader() as read:
-                image = Image.open(io.BytesIO(read(path)))
-            image.load()
+            yield
         except FileNotFoundError as error:
-            raise self._error(f"there is no {path}") from error
+            raise self._error(f"there is no {error.filename}") from error
         except DataError as error:
             raise self._error(str(error)) from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise self._error(f"{path} is no whole picture") from error
-        return image
+
+    def _open(self, path: Path) -> Image.Image:
+        with self.files.reader() as read:
+            return decode(read(path), str(path))
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,8 @@ class FolderDataset:
                 path = path and existing(path)
                 content = path.read_bytes() if path is not None and path.is_file() else b""
                 digest.update(hashlib.blake2b(content).digest())
+                if follows_profile(content):
+                    digest.update(b"sRGB")
         return digest.hexdigest()
 
 

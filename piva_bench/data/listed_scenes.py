@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from piva_bench.data.dataset import DatasetCard, Problem
+from piva_bench.data.sample import Sample
 from piva_bench.data.scene_sample import SceneSample, SceneSource, Shots
 
 if TYPE_CHECKING:
@@ -27,15 +28,15 @@ class ListedScenes:
     Attributes:
         name: what it is asked for by.
         card: origin, terms, size of the views.
-        samples: the edits.
+        samples: the edits, those of scenes that cannot be used as `UnreadableSample`.
         revision: content fingerprint of the list and of all that its scenes are made from.
         problems: what is wrong with scenes that are left out.
-        notes: what a user should know of scenes that are left out, a line each.
+        notes: what a user should know of scenes, and of those that are left out, a line each.
     """
 
     name: str
     card: DatasetCard
-    samples: tuple[SceneSample, ...]
+    samples: tuple[Sample, ...]
     revision: str
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
@@ -84,7 +85,7 @@ def make_sample(
     )
 
 
-def in_turn(scenes: Sequence[Sequence[SceneSample]]) -> tuple[SceneSample, ...]:
+def in_turn(scenes: Sequence[Sequence[Sample]]) -> tuple[Sample, ...]:
     """The samples of several scenes: the first edit of each, then the second ..., so that a few show many scenes."""
     longest = max(map(len, scenes), default=0)
     return tuple(samples[number] for number in range(longest) for samples in scenes if number < len(samples))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,7 @@ class PhotographedModel:
     path: Path
     sha256: str
     resolution: int
+    rendered: ClassVar[bool] = False
     _faults: list[DataError] = field(default_factory=list, repr=False, compare=False)
 
     @cached_property
@@ -89,7 +90,12 @@ class PhotographedModel:
 
     def turntable(self) -> Shots:
         """Views once round, from the front, before white."""
-        return self._shots("turntable", RIG.turntable(FRAMES, self.resolution))
+        return self._shots("turntable", self.turntable_cameras)
+
+    @property
+    def turntable_cameras(self) -> Cameras:
+        """Once round, from the front."""
+        return RIG.turntable(FRAMES, self.resolution)
 
     def _shots(self, name: str, cameras: Cameras) -> Shots:
         kept = self._arrays(name, f"{name}_depth")

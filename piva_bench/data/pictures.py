@@ -1,14 +1,15 @@
-"""Pictures as people have them, made into what a model edits: 8-bit RGB, upright, square, of one size."""
+"""Pictures of any size and their masks, placed in the square that a model edits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-BACKGROUND = (255, 255, 255)
-"""What shows through transparent pixels."""
+from piva_bench.errors import DataError
+from piva_bench.mask_reader import to_mask
+from piva_bench.picture_reader import to_rgb
 
 
 @dataclass(frozen=True)
@@ -32,42 +33,6 @@ class Frame:
         return picture.crop(self.box)
 
 
-def to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """Any picture Pillow opens as upright 8-bit RGB, and what had to be done for it.
-
-    Orientation tags are followed, transparency is laid on white, 16-bit and floating-point grey is scaled to
-    8 bits, palettes, grey and CMYK become RGB.
-    """
-    notes = []
-    if getattr(image, "n_frames", 1) > 1:
-        image.seek(0)
-        notes.append("its first frame taken")
-    if image.getexif().get(0x0112, 1) != 1:
-        notes.append("turned upright by its EXIF tag")
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        image = _to_eight_bits(image)
-        notes.append("reduced to 8 bits")
-    if "A" in image.getbands() or "transparency" in image.info:
-        layers = image.convert("RGBA")
-        if layers.getchannel("A").getextrema() != (255, 255):
-            notes.append("laid on white where transparent")
-        canvas = Image.new("RGBA", layers.size, (*BACKGROUND, 255))
-        image = Image.alpha_composite(canvas, layers)
-    elif image.mode != "RGB":
-        notes.append(f"converted from {'greyscale' if image.mode in ('L', '1') else image.mode}")
-    return image.convert("RGB"), notes
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    if image.mode == "F":
-        scale = 255.0 if values.max(initial=0) <= 1 else 1.0  # pictures in [0, 1], or in [0, 255]
-    else:
-        scale = 1.0 if image.mode == "I" and values.max(initial=0) <= 255 else 255 / 65535
-    return Image.fromarray((values * scale).round().clip(0, 255).astype(np.uint8))
-
-
 def fit(image: Image.Image, side: int) -> tuple[Image.Image, Frame]:
     """A picture inside a square of the given side: its long side fills it, the rest mirrors the picture."""
     picture, notes = to_rgb(image)
@@ -86,9 +51,26 @@ def fit(image: Image.Image, side: int) -> tuple[Image.Image, Frame]:
 
 
 def fit_mask(mask: Image.Image, frame: Frame) -> np.ndarray:
-    """A mask picture (bright = edit) placed like its picture, bool [side, side]; padding is not edited."""
+    """A mask picture placed like its picture, bool [side, side]; padding is not edited.
+
+    Raises:
+        DataError: it is no mask that can be read one way only (see `piva_bench.mask_reader`), has another shape than
+            the picture, or nothing of it is left at this size.
+    """
+    region = to_mask(mask)
+    name = getattr(mask, "filename", "") or "the mask"
+    height, width = region.shape
+    across, down = frame.original
+    # A mask may be larger or smaller than its picture, with its sides rounded.
+    if abs(width * down / across - height) > 1 and abs(height * across / down - width) > 1:
+        raise DataError(
+            f"{name} is {width}x{height} px, which is not the shape of its picture ({across}x{down}, upright): "
+            "make it from that very picture"
+        )
     left, top, right, bottom = frame.box
-    small = to_rgb(mask)[0].convert("L").resize((right - left, bottom - top), Image.Resampling.NEAREST)
+    small = Image.fromarray(region).resize((right - left, bottom - top), Image.Resampling.NEAREST)
     placed = np.zeros((frame.side, frame.side), dtype=bool)
-    placed[top:bottom, left:right] = np.asarray(small) >= 128
+    placed[top:bottom, left:right] = np.asarray(small)
+    if not placed.any():
+        raise DataError(f"{name} marks so little that nothing of it is left at {frame.side} px")
     return placed

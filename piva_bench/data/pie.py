@@ -19,7 +19,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from piva_bench.data.rle import check_rle, empty_runs
 from piva_bench.data.sample import Sample, UnreadableSample, need_readable, readable
 from piva_bench.errors import DataError
 from piva_bench.files import safe_join
+from piva_bench.picture_reader import reading_mark
 
 if TYPE_CHECKING:
     from piva_bench.profiles import Profile
@@ -78,7 +79,10 @@ class PieDataset:
         pictures = [
             path for s in readable(self.samples) for path in (s.source_path, s.reference_path) if path
         ]
-        return fingerprint(self.files, [self.mapping_path, *pictures], self.mapping_path.parent)
+        paths = [self.mapping_path, *pictures]
+        return fingerprint(
+            self.files, paths, self.mapping_path.parent, mark=partial(reading_mark, mode="RGB")
+        )
 
 
 def open_pie(profile: Profile, root: Path | None, strict: bool = True) -> PieDataset:

@@ -27,6 +27,7 @@ from piva_bench.data.fields import fault, prompt, short, text
 from piva_bench.data.rle import check_rle
 from piva_bench.data.sample import Sample, UnreadableSample, need_readable, readable
 from piva_bench.errors import DataError
+from piva_bench.picture_reader import reading_mark
 
 if TYPE_CHECKING:
     from piva_bench.profiles import Profile
@@ -88,7 +89,8 @@ class PiePpDataset:
         for sample in readable(self.samples):
             row = [sample.id, sample.source_prompt, sample.target_prompt, sample.edit_type, sample.mask_rle]
             digest.update(json.dumps(row).encode())
-            digest.update(hashlib.blake2b(self.files.contents[sample.source_path]).digest())
+            picture = self.files.contents[sample.source_path]
+            digest.update(hashlib.blake2b(picture).digest() + reading_mark(picture, "RGB").encode())
         return digest.hexdigest()
 
 

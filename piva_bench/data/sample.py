@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 from piva_bench.data.files import Files, FolderFiles
 from piva_bench.data.rle import check_rle, decode_mask
 from piva_bench.errors import DataError
+from piva_bench.picture_reader import decode, to_rgb
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class Sample:
     """What is edited, as `EditMethod.kinds` spells it."""
 
     id: str
+    """Its name, unique in the dataset."""
     source_path: Path
+    """Of the picture, or its path inside `files`."""
     source_prompt: str
     """What the source shows, without the dataset's brackets."""
     target_prompt: str
@@ -40,10 +42,12 @@ class Sample:
     blended_words: tuple[tuple[str, str], ...] = ()
     """(source word, target word) pairs naming what changes."""
     mask_rle: tuple[int, ...] | None = None
-    """Run-length mask over the picture's pixels, row-major; see `piva_bench.data.rle`."""
+    """Where the edit belongs, as PIE-Bench has it: start, length, start, length, ... of runs over the picture's pixels,
+    from 0, row by row. `load_mask` adds the official ring of one pixel at the border."""
     reference_path: Path | None = None
     """The exact counterfactual: the same scene with only the edit made. Few datasets have it."""
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What more is known of it, by name. Samples of one thing have the same tag ``object``."""
     resolution: int | None = None
     """Side in pixels that the dataset promises; None when pictures may have any size."""
     files: Files = field(default=FolderFiles(Path()), repr=False, compare=False)
@@ -104,14 +108,13 @@ class Sample:
         except DataError as error:
             raise self._error(str(error)) from error
         try:
-            with Image.open(io.BytesIO(data)) as image:
-                expected = (self.resolution, self.resolution)
-                if self.resolution and image.size != expected:
-                    raise self._error(f"{path} is {_by(image.size)}, not {_by(expected)}: restore it")
-                return image.convert("RGB")
-        # What Pillow raises for torn, foreign and hostile files; UnidentifiedImageError is an OSError.
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise self._error(f"{path} is no whole picture: restore it from the dataset's archive") from error
+            picture, _ = to_rgb(decode(data, str(path)))
+        except DataError as error:
+            raise self._error(f"{error}: restore it from the dataset's archive") from error
+        expected = (self.resolution, self.resolution)
+        if self.resolution and picture.size != expected:
+            raise self._error(f"{path} is {_by(picture.size)}, not {_by(expected)}: restore it")
+        return picture
 
     def _error(self, message: str) -> DataError:
         return DataError(f"sample {self.id!r}: {message}")

@@ -13,6 +13,7 @@ from PIL import Image
 from piva_bench.data.sample import Sample
 
 if TYPE_CHECKING:
+    from piva_bench.scene.cameras import Cameras
     from piva_bench.scene.views import PosedViews
 
 SIDES = ("front", "side", "back")
@@ -56,6 +57,14 @@ class SceneSource(Protocol):
     @property
     def box(self) -> NDArray[np.floating[Any]]:
         """[2, 3] lowest and highest corner of the room that the object and any edit of it may fill."""
+
+    @property
+    def turntable_cameras(self) -> Cameras:
+        """Where the turntable's views are taken from."""
+
+    @property
+    def rendered(self) -> bool:
+        """Whether the turntable is rendered from a field that has to be fitted first."""
 
     def fit_views(self) -> Shots:
         """Views to fit a field to."""
@@ -147,5 +156,7 @@ class SceneSample(Sample):
         return None
 
     def parts(self) -> tuple[Callable[[], object], ...]:
-        """What loads each of the sample's parts."""
+        """What loads each of the sample's parts; nothing is fitted for it."""
+        if self.scene.rendered:
+            return (self.load_views,)
         return self.load_views, self.load_turntable, self.load_counterfactual

@@ -18,7 +18,7 @@ import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ from piva_bench.scene.views import PosedViews
 if TYPE_CHECKING:
     from piva_bench.data.listed_scenes import ListedScenes
     from piva_bench.profiles import Profile
+    from piva_bench.scene.cameras import Cameras
 
 CARD, MANIFEST = "dataset.yaml", "scenes.json"
 
@@ -52,6 +53,7 @@ class StoredScene:
     base: Path
     manifest: Manifest
     files: Files
+    rendered: ClassVar[bool] = False
 
     @cached_property
     def id(self) -> str:
@@ -69,6 +71,11 @@ class StoredScene:
     def box(self) -> NDArray[np.float64]:
         """[2, 3] of the stage."""
         return np.array(self.manifest.stage.box, np.float64)
+
+    @property
+    def turntable_cameras(self) -> Cameras:
+        """Those of the manifest's path."""
+        return self.manifest.stage.cameras(self.manifest.turntable)
 
     def fit_views(self) -> Shots:
         """Views to fit a field to."""

@@ -44,6 +44,12 @@ class Condition:
         """Some of the rows."""
         return Condition(self.text[part], *(None if v is None else v[part] for v in self._values()[1:]))
 
+    def repeat(self, count: int) -> Condition:
+        """Each row ``count`` times, side by side."""
+        text, *others = (None if v is None else v.repeat_interleave(count, 0) for v in self._values())
+        assert text is not None, "every row has a text"
+        return Condition(text, *others)
+
     def where(self, chosen: Tensor, other: Condition) -> Condition:
         """These rows where ``chosen`` [N] is true, else the other's."""
 

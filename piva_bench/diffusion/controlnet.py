@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from diffusers import ControlNetModel
 from torch import Tensor
 
 from piva_bench.diffusion.checkpoint import fingerprint_files, load_network
-from piva_bench.diffusion.lora import AttentionLora, LoraRows
+from piva_bench.diffusion.lora import LayerLora, Layers, LoraRows
 from piva_bench.errors import ModelError
 
 if TYPE_CHECKING:
@@ -74,13 +74,12 @@ class DepthControl:
         net: diffusers' ControlNetModel, of a depth picture [N, 3, H, W] in [0, 1], near = 1.
         path: the folder it came from; identifies it.
 
-    Attributes:
-        lora: the adapters, on its attention and on the convolutions through which it speaks to the UNet.
     """
 
     def __init__(self, net: Any, path: Path) -> None:
         self.net, self.path = net.eval().requires_grad_(False), path
-        self.lora = AttentionLora(net)
+        self._loras: dict[Layers, LayerLora] = {}
+        self.lora()
 
     @classmethod
     def from_pretrained(
@@ -95,6 +94,12 @@ class DepthControl:
         if not path.is_dir():
             raise ModelError(f"There is no ControlNet folder at {path}.")
         return cls(load_network(ControlNetModel, path, dtype).to(device), path)
+
+    def lora(self, which: Layers = "attention") -> LayerLora:
+        """Adapters on its attention, or more, and on the convolutions through which it speaks to the UNet."""
+        if which not in self._loras:
+            self._loras[which] = LayerLora(self.net, which)
+        return self._loras[which]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -152,7 +157,7 @@ class DepthControl:
             control: their depth, and adapters.
         """
         dtype = self.net.dtype
-        with self.lora.active(control.lora):
+        with control.lora.owner.active(control.lora) if control.lora else nullcontext():
             down, middle = self.net(
                 noisy.to(dtype), t, encoder_hidden_states=condition.text.to(dtype),
                 controlnet_cond=depth_picture(control.depth).to(dtype), return_dict=False,

@@ -18,7 +18,7 @@ from piva_bench.diffusion.checkpoint import fingerprint, model_class
 from piva_bench.diffusion.condition import Condition
 from piva_bench.diffusion.effects import RowEffect
 from piva_bench.diffusion.kept import KeptRows
-from piva_bench.diffusion.lora import AttentionLora
+from piva_bench.diffusion.lora import LayerLora, Layers
 from piva_bench.diffusion.schedule import Schedule
 from piva_bench.errors import ModelError
 
@@ -67,7 +67,8 @@ class Denoiser(ABC):
         self.dtype: torch.dtype = network.dtype
         self.schedule = schedule.to(self.device, latents_dtype(self.dtype))
         self.path, self.resolution = path, resolution
-        self.lora = AttentionLora(network)
+        self._loras: dict[Layers, LayerLora] = {}
+        self.lora()  # its hooks are there before anything is compiled
         self.kept: KeptRows | None = None
         self.depth_control: DepthControl | None = None
         self.beside: dict[str, Denoiser] = {}
@@ -100,6 +101,12 @@ class Denoiser(ABC):
     @abstractmethod
     def load(cls, path: Path, device: torch.device, dtype: torch.dtype) -> Denoiser:
         """Loads a folder that is known to be of this class; see ``from_pretrained``."""
+
+    def lora(self, which: Layers = "attention") -> LayerLora:
+        """Adapters for rows of a batch, on the network's attention alone or on more of its layers."""
+        if which not in self._loras:
+            self._loras[which] = LayerLora(self.network, which)
+        return self._loras[which]
 
     def tune(self, *, compile: bool = False, channels_last: bool = False) -> None:
         """Makes the network faster where the machine rewards it; the last digits of its predictions may change.

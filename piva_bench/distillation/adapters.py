@@ -19,6 +19,9 @@ from piva_bench.distillation.source_training import SourceTraining
 from piva_bench.session.noise import BatchNoise
 from piva_bench.session.rows import Rows
 
+_DECIDE_WEIGHTS = {"lora_rank", "lora_layers", "lora_learning_rate", "aux_draws", "prompt_dropout"}
+"""Parameters that decide what an adapter learns."""
+
 
 @dataclass(frozen=True)
 class Lesson:
@@ -80,6 +83,7 @@ class AdapterTrainer:
     Attributes:
         weights: [B, P] by adapter name, see ``AttentionLora``; parts of one tensor.
         evaluations: rows computed forward and backward so far, per sample; what was looked up counts as well.
+        diagnosed: rows computed to know how well the adapters do, per sample.
     """
 
     def __init__(
@@ -93,12 +97,13 @@ class AdapterTrainer:
         self.params, self.denoiser, self.views, self._still = params, denoiser, edit.views, edit.still
         self.draws = BatchNoise(seed, edit.sample_ids, denoiser.device)
         # The network that the weights belong to: the prior itself, or the ControlNet beside it.
-        self.lora = denoiser.lora if params.adapter == "lora" else denoiser.need_depth_control().lora
-        self.names = [spec.name for spec in specs]
+        network = denoiser if params.adapter == "lora" else denoiser.need_depth_control()
+        self.lora = network.lora(params.lora_layers)
+        self.specs, self.names = tuple(specs), [spec.name for spec in specs]
         self._all = torch.cat([self._initial(name) for name in self.names])
         self.weights: dict[str, Tensor] = dict(zip(self.names, self._all.chunk(len(specs)), strict=True))
         self.optimizers = {name: self._optimizer(name) for name in self.names}
-        self.evaluations = 0
+        self.evaluations = self.diagnosed = 0
         self._source_training: dict[str, SourceTraining] = {}
 
     def _initial(self, name: str) -> Tensor:
@@ -127,13 +132,13 @@ class AdapterTrainer:
             depth: [len(names) * R, 1, H, W] of those rows, for adapters of a depth ControlNet.
             start: the first of the rows.
         """
-        return self._active(self._stacked(names), depth, start)
+        return self._active(self._stacked(names), depth, start, self.views)
 
-    def _active(self, weights: Tensor, depth: Tensor | None, start: int) -> Sequence[RowEffect]:
+    def _active(self, weights: Tensor, depth: Tensor | None, start: int, repeat: int) -> Sequence[RowEffect]:
         if self.params.adapter == "lora":
-            return (self.lora.rows(weights, start, self.views),)
+            return (self.lora.rows(weights, start, repeat),)
         assert depth is not None, "the engine checks that there is depth"
-        return (ControlRows(depth, self.lora.rows(weights, 0, self.views), start),)
+        return (ControlRows(depth, self.lora.rows(weights, 0, repeat), start),)
 
     def shares(self, spec: AdapterSpec) -> bool:
         """Whether this adapter's training is shared with other edits; it then trains in a pass of its own."""
@@ -162,15 +167,49 @@ class AdapterTrainer:
             losses |= dict(zip([spec.name for spec in together], learnt, strict=True))
         return torch.stack([losses[spec.name] for spec in specs])
 
+    def diagnose(self, index: int, rows: Rows) -> dict[str, Tensor]:
+        """How well each adapter knows what it learns, beside the prior: ``NAME_loss``, ``NAME_prior_loss`` [B].
+
+        Mean squared errors on the same noisy latents, at a timestep of the whole schedule and noise of their own,
+        under the adapter's prompt. 1 - the one / the other is the adapter's gain.
+        """
+        specs, draws, schedule = self.specs, rows.draws, self.denoiser.schedule
+        noisy, noises, times = [], [], []
+        for spec in specs:
+            latents, what = rows.data[spec.data], f"adapter/{spec.name}/diagnosis"
+            t, noise = (
+                draws.timesteps(index, range(len(schedule)), f"{what}/t"),
+                draws.noise(index, f"{what}/noise", latents.shape[1:]),
+            )
+            noisy.append(schedule.add_noise(latents, noise, t))
+            noises.append(noise)
+            times.append(t)
+        condition = Condition.cat([rows.condition(spec.prompt) for spec in specs] * 2)
+        depths = [rows.depth[spec.data] for spec in specs]
+        depth = torch.cat([each for each in depths if each is not None]) if None not in depths else None
+        predicted = self.denoiser.predict_noise(
+            torch.cat(noisy * 2), torch.cat(times * 2), condition, self.active(self.names, depth)
+        )
+        self.diagnosed += 2 * len(specs) * self.views
+        errors = (predicted - torch.cat(noises * 2)).square().mean(dim=(1, 2, 3))
+        means = errors.view(2, len(specs), -1, self.views).mean(dim=3)
+        names = [f"{spec.name}_{what}" for what in ("loss", "prior_loss") for spec in specs]
+        return dict(zip(names, means.flatten(0, 1), strict=True))
+
     def lesson(self, index: int, rows: Rows, spec: AdapterSpec, purpose: str) -> Lesson:
         """What an adapter learns from in an ordinary training step; see ``train``."""
         latents, draws, what = rows.data[spec.data], rows.draws, f"adapter/{spec.name}/{purpose}"
-        schedule = self.denoiser.schedule
-        t = draws.timesteps(index, range(len(schedule)), f"{what}/t")
-        noise = draws.noise(index, f"{what}/noise", latents.shape[1:])
-        dropped = draws.uniform(index, f"{what}/dropout") < self.params.prompt_dropout
-        condition = rows.condition("null").where(dropped, rows.condition(spec.prompt))
-        return Lesson(schedule.add_noise(latents, noise, t), noise, t, condition, rows.depth[spec.data])
+        schedule, count = self.denoiser.schedule, self.params.aux_draws
+        # The first draw has the plain name, and a row's draws stand side by side.
+        names = [what, *(f"{what}/{number}" for number in range(1, count))]
+        t = _interleaved([draws.timesteps(index, range(len(schedule)), f"{name}/t") for name in names])
+        noise = _interleaved([draws.noise(index, f"{name}/noise", latents.shape[1:]) for name in names])
+        chance = _interleaved([draws.uniform(index, f"{name}/dropout") for name in names])
+        prompt, null = (rows.condition(each).repeat(count) for each in (spec.prompt, "null"))
+        latents, depth = latents.repeat_interleave(count, 0), rows.depth[spec.data]
+        condition = null.where(chance < self.params.prompt_dropout, prompt)
+        depth = None if depth is None else depth.repeat_interleave(count, 0)
+        return Lesson(schedule.add_noise(latents, noise, t), noise, t, condition, depth)
 
     def forward(self, specs: Sequence[AdapterSpec], lessons: Sequence[Lesson]) -> TrainingPass:
         """Predicts every lesson's noise with its adapter, all in one pass; ``learn`` takes the step."""
@@ -181,9 +220,10 @@ class AdapterTrainer:
         condition = Condition.cat([lesson.condition for lesson in lessons])
         depths = [lesson.depth for lesson in lessons if lesson.depth is not None]
         with self.denoiser.section("adapters"), torch.enable_grad():
-            active = self._active(weights, torch.cat(depths) if depths else None, 0)
+            repeat = len(noisy) // len(weights)
+            active = self._active(weights, torch.cat(depths) if depths else None, 0, repeat)
             prediction = self.denoiser.predict_noise(noisy, t, condition, active)
-        self.evaluations += len(specs) * self.views
+        self.evaluations += len(specs) * repeat
         return TrainingPass(specs, weights, noise, prediction)
 
     def learn(self, done: TrainingPass) -> Tensor:
@@ -196,11 +236,12 @@ class AdapterTrainer:
             errors = (done.prediction - done.noise).square()
             # The sum, divided afterwards, gives each sample's mean loss with gradients large enough for float16.
             (gradients,) = torch.autograd.grad(errors.sum(), done.weights)
-        gradients /= errors[0].numel() * self.views
+        repeat = len(errors) // len(done.weights)
+        gradients /= errors[0].numel() * repeat
         for spec, gradient in zip(done.specs, gradients.chunk(len(done.specs)), strict=True):
             self.weights[spec.name].grad = gradient
             self.optimizers[spec.name].step()
-        return errors.detach().mean(dim=(1, 2, 3)).view(len(done.specs), -1, self.views).mean(dim=2)
+        return errors.detach().mean(dim=(1, 2, 3)).view(len(done.specs), -1, repeat).mean(dim=2)
 
     def _train_source(self, index: int, rows: Rows, spec: AdapterSpec, purpose: str) -> Tensor:
         """A step of an adapter that learns the source alone: looked up, or made and kept. Losses [B]."""
@@ -213,7 +254,7 @@ class AdapterTrainer:
         found, to_repeat = training.step(index, purpose, weights)
         if found is not None:
             weights.copy_(found[:, :-1])
-            self.evaluations += self.views
+            self.evaluations += self.views * self.params.aux_draws
             return found[:, -1]
         if to_repeat:
             weights.copy_(self._initial(spec.name))
@@ -229,7 +270,12 @@ class AdapterTrainer:
         """For each sample, all that the adapter's weights depend on besides the steps it has taken."""
         prompts = [rows.condition(prompt).digests() for prompt in (spec.prompt, "null")]
         digests = [row_digests(rows.data["source"]), *prompts]
-        params = self.params.model_dump(include={"lora_rank", "lora_learning_rate", "prompt_dropout"})
+        params = self.params.model_dump(include=_DECIDE_WEIGHTS)
         shared = repr((spec.name, self.draws.seed, sorted(params.items()))).encode()
         names = [name.encode("utf-8", "surrogatepass") for name in self.draws.sample_ids]
         return [digest(b"adapter", shared, *parts) for parts in zip(names, *digests, strict=True)]
+
+
+def _interleaved(draws: Sequence[Tensor]) -> Tensor:
+    """Draws [R, ...] of equal shape as [R * len(draws), ...], those of a row side by side."""
+    return torch.stack(list(draws), dim=1).flatten(0, 1)

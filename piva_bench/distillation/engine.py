@@ -6,6 +6,7 @@ The order of a step: noise the edit, ask the rule for its gradient, move the edi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from piva_bench.method import OnStep, Progress
 from piva_bench.session.predictor import Predictor
 from piva_bench.session.query import Query
 from piva_bench.session.rows import Observation, Rows
-from piva_bench.session.step import Draw, Step
+from piva_bench.session.step import DIAGNOSED, Draw, Step
 
 Fused = tuple[AdapterSpec, Draw]
 """An adapter, and the draw at which its score is what it learns from."""
@@ -57,6 +58,8 @@ class Standing:
     def accounts(self) -> list[dict[str, Any]]:
         """For each sample what it cost and how it went, as fields of its outcome."""
         steps = [{name: values.tolist() for name, values in scalars.items()} for scalars in self.trace]
+        # Not every step has all of them: what a diagnosis shows is measured now and then.
+        names = list(dict.fromkeys(name for scalars in steps for name in scalars))
         accounts = []
         for row, at in enumerate(self.failed_at.tolist()):
             # What came after a failure means nothing.
@@ -65,7 +68,10 @@ class Standing:
                 {
                     "unet_evaluations": self.evaluations,
                     "training_evaluations": self.differentiated,
-                    "trace": {name: [scalars[name][row] for scalars in own] for name in steps[0]},
+                    "trace": {
+                        name: [scalars[name][row] if name in scalars else math.nan for scalars in own]
+                        for name in names
+                    },
                 }
             )
         return accounts
@@ -145,6 +151,9 @@ class Distillation:
         differentiates = self.rule.differentiates
         with torch.inference_mode(not differentiates), torch.set_grad_enabled(differentiates):
             scalars, done = self._move(index, rows)
+        if self.adapters is not None and (index + 1) % DIAGNOSED == 0:
+            with torch.inference_mode():
+                scalars |= self.adapters.diagnose(index, rows)
         if losses := self._train_online(index, rows, done):
             scalars["adapter_loss"] = torch.cat(losses).mean(dim=0)
         self.trace.append(scalars)
@@ -152,10 +161,11 @@ class Distillation:
 
     def standing(self) -> Standing:
         """Where the edits stand now."""
-        views, trained = self.edit.views, self.adapters.evaluations if self.adapters else 0
+        adapters, views = self.adapters, self.edit.views
+        trained, diagnosed = (adapters.evaluations, adapters.diagnosed) if adapters else (0, 0)
         return Standing(
             self.failed_at.clone(),
-            self.predictor.evaluations * views + trained,
+            self.predictor.evaluations * views + trained + diagnosed,
             self.predictor.differentiated * views + trained,
             list(self.trace),
         )
@@ -188,7 +198,12 @@ class Distillation:
             return {name: done[0].predictions()[spec.name] for name, (spec, _) in fused.items()}
 
         step = Step(rows, self.predictor, index, self.rule.timesteps(index), learn)
+        version = latents._version
         gradient = _checked(self.rule.gradient(step), step)
+        if latents._version != version:
+            raise MethodError(
+                "The rule changes step.latents in place: it returns a gradient, and the engine moves them."
+            )
         self._keep(gradient.flatten(1).isfinite().all(dim=1), index)
         alive = self.alive.repeat_interleave(self.edit.views)
         # where, not a product: NaN times 0 is NaN.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
 
 from pydantic import model_validator
 
+from piva_bench.diffusion.lora import Layers
 from piva_bench.params import MethodParams, parameter
 
 if TYPE_CHECKING:
@@ -79,8 +80,12 @@ class AdapterParams(MethodParams):
         description="what an adapter is: LoRA on the prior's attention, or a depth ControlNet beside the prior with "
         "LoRA on its attention, which sees the scene's depth (for scenes alone: pictures have none)",
     )
-    lora_rank: int = parameter(
-        4, ge=1, le=256, source="assumed", description="rank of the LoRA on every attention q, k, v and out"
+    lora_rank: int = parameter(4, ge=1, le=256, source="assumed", description="rank of the LoRA")
+    lora_layers: Layers = parameter(
+        "attention",
+        source="assumed",
+        description="where it sits: on q, k, v and out of every attention (as in VSD), or on feed-forwards and "
+        "convolutions too",
     )
     lora_learning_rate: float = parameter(
         3e-4,
@@ -96,6 +101,13 @@ class AdapterParams(MethodParams):
         source="seed",
         description="training steps of the adapters after each step of the edit",
     )
+    aux_draws: int = parameter(
+        1,
+        ge=1,
+        le=256,
+        source="assumed",
+        description="timesteps and noises that a training step averages over, in one pass",
+    )
     prompt_dropout: float = parameter(
         0.1,
         ge=0,
@@ -110,6 +122,14 @@ class AdapterParams(MethodParams):
         "timestep and noise, with its prompt never dropped, from the edit before it moves. Saves a UNet row a "
         "step; false is the seed's order, a training pass of its own after the edit has moved",
     )
+
+    @model_validator(mode="after")
+    def _one_draw_when_fused(self) -> Self:
+        if self.fused_training and self.aux_draws > 1:
+            raise ValueError(
+                "fused_training learns from the one draw of the edit's score: leave aux_draws at 1"
+            )
+        return self
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from torch.nn import Parameter
 
 from piva_bench.profiles import EMBEDDED_MODEL
+from piva_bench.runs.request import Dtype
 
 
 @dataclass
@@ -47,8 +48,10 @@ class EditPipelineConfig(VanillaPipelineConfig):
     diffusion_model: str = EMBEDDED_MODEL
     """Alias (sd-1.5 ...), diffusers folder or .safetensors file. The embedded model knows toy-like product
     photographs and nothing else."""
+    dtype: Dtype = "float32"
+    """Precision of the diffusion model's networks; the scene's own is untouched."""
     size: int | None = None
-    """Long side of the rendered pictures in pixels; by default what the diffusion model was trained on."""
+    """Side of the rendered squares in pixels; by default what the diffusion model was trained on."""
     views: int = 1
     """Training views looked at in a step."""
     rate: float = 0.1

@@ -18,7 +18,7 @@ from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.distillation.engine import Distillation
 from piva_bench.distillation.method import DistillationMethod
 from piva_bench.distillation.scenes import SceneViews
-from piva_bench.errors import DataError, UnknownName, UserError
+from piva_bench.errors import DataError, ModelError, UnknownName, UserError
 from piva_bench.nerfstudio.edit import SceneEdit, squares
 from piva_bench.nerfstudio.pipeline import EditPipelineConfig
 from piva_bench.nerfstudio.scene import (
@@ -28,9 +28,10 @@ from piva_bench.nerfstudio.scene import (
     read_checkpoint,
     read_config,
 )
-from piva_bench.profiles import EMBEDDED_MODEL, resolve_model
+from piva_bench.profiles import EMBEDDED_MODEL, get_profile, resolve_model
 from piva_bench.registry import METHODS
 from piva_bench.runs.single import variant_for
+from piva_bench.runs.variants import Variant
 
 SMALLEST_EPS = 1e-8
 """Of Adam in an edit. Scenes are trained with 1e-15, with which rounding errors move what has no gradient."""
@@ -50,6 +51,8 @@ class EditTrainerConfig(TrainerConfig):
     """By default the scene's."""
     max_num_iterations: int = 200
     """Steps of the edit."""
+    steps_per_save: int = 50
+    """Steps between checkpoints; each of them is a scene that can be rendered."""
 
     def save_config(self) -> None:
         """See ``ExperimentConfig``; what is saved holds all that the scene's configuration says."""
@@ -97,9 +100,9 @@ class EditTrainer(Trainer):
     def setup(self, test_mode: str = "val") -> None:
         """See ``Trainer.setup``; also loads the diffusion model and trains what is trained before the edit."""
         with one_line_errors(), torch.no_grad():
-            rule = self._rule()
+            variant = self._variant()
             self._open_scene()
-            self.distillation = self._distillation(rule)
+            self.distillation = self._distillation(variant)
             self.distillation.warm_up()
 
     @torch.enable_grad()
@@ -112,34 +115,52 @@ class EditTrainer(Trainer):
                 f"cannot open the scene: {one_line(error)}; has its dataset moved? Give --data."
             ) from error
 
-    def _rule(self) -> DistillationMethod:
+    def _variant(self) -> Variant:
+        """The rule with its parameters."""
         edit = self.config.pipeline
         cls = METHODS.load(edit.method)
         if not issubclass(cls, DistillationMethod):
             raise UserError(
                 f"{edit.method} takes no steps that could move a scene: choose a distillation method."
             )
-        given = {name.replace("-", "_"): yaml.safe_load(value) for name, value in edit.params.items()}
-        if "steps" in given:
-            raise UserError("steps: nerfstudio counts them; give --max-num-iterations.")
+        given = {name.replace("-", "_"): _read(value) for name, value in edit.params.items()}
+        for name in given:
+            _check_parameter(edit.method, cls, name)
+        if given.get("adapter") == "controlnet":
+            raise UserError(
+                "adapter=controlnet is not supported for nerfstudio's scenes: leave it out, or edit the capture with "
+                "`piva-bench edit3d`."
+            )
         given["steps"] = self.config.max_num_iterations
-        for name in given.keys() - cls.Params.model_fields.keys():
-            raise UnknownName(f"parameter of {edit.method}", name, cls.Params.model_fields)
-        method = variant_for(edit.method, given, edit.diffusion_model == EMBEDDED_MODEL).method()
-        assert isinstance(method, DistillationMethod)
-        return method
+        return variant_for(edit.method, given, self._embedded)
+
+    @property
+    def _embedded(self) -> bool:
+        return self.config.pipeline.diffusion_model == EMBEDDED_MODEL
 
     def _load_checkpoint(self) -> None:
-        """Starts from the scene's latest checkpoint; nerfstudio's steps are counted on from there."""
+        """Starts from the scene's latest checkpoint; the loop counts the edit's own steps, from 0."""
         scene = self.config.pipeline.scene
         assert scene is not None
         state = read_checkpoint(checkpoint_dir(scene, read_config(scene)))
         self.pipeline.load_pipeline(state["pipeline"], state["step"])
-        self._start_step = state["step"] + 1
+        self._scene_steps = state["step"] + 1
 
-    def _distillation(self, rule: DistillationMethod) -> Distillation:
+    def save_checkpoint(self, step: int) -> None:
+        """See ``Trainer.save_checkpoint``; the number saved counts on from the scene's own steps.
+
+        Whoever loads it tells the model so many steps: TensoRF's grid has the size of that step of its training.
+        """
+        super().save_checkpoint(self._scene_steps + step)
+
+    def _distillation(self, variant: Variant) -> Distillation:
         options = self.config.pipeline
-        denoiser = Denoiser.from_pretrained(resolve_model(options.diffusion_model), device=self.device)
+        try:
+            path = resolve_model(options.diffusion_model)
+        except ModelError as error:
+            raise ModelError(str(error).replace("--model", "--pipeline.diffusion-model")) from error
+        denoiser = Denoiser.from_pretrained(path, self.device, getattr(torch, options.dtype))
+        variant.attach_models(denoiser, get_profile("embedded" if self._embedded else "paper"))
         scene = NerfstudioScene(self.pipeline.model, self.pipeline.datamanager.train_dataset.cameras)
         cameras = squares(scene.cameras, options.size or denoiser.resolution)
         # Asked for by the trainer; without photographs the data manager does not know.
@@ -148,6 +169,8 @@ class EditTrainer(Trainer):
         prompts = options.source_prompt, options.target_prompt
         edit = SceneEdit(scene, cameras, prompts, self.optimizers)
         seed = self.config.machine.seed
+        rule = variant.method()
+        assert isinstance(rule, DistillationMethod)
         return Distillation(rule, SceneViews([edit], denoiser, options.views, seed), denoiser, seed)
 
     def eval_iteration(self, step: int) -> None:
@@ -156,13 +179,40 @@ class EditTrainer(Trainer):
     def train_iteration(self, step: int) -> tuple[Tensor, dict[str, Tensor], dict[str, float]]:
         """A step of the edit; its loss, and its scalars for nerfstudio's logs."""
         with one_line_errors(), torch.no_grad():
-            scalars = self.distillation.step(step - self._start_step)
+            scalars = self.distillation.step(step)
             if reason := self.distillation.standing().reason(0):
                 raise UserError(
                     f"The edit {reason}. Try a smaller --pipeline.rate, other parameters, another seed."
                 )
         means = self.distillation.means(scalars)
         return scalars["loss"].mean(), {}, means
+
+
+def _read(value: str) -> Any:
+    """A parameter's value, read as the command line's are: as YAML, or else as it stands."""
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+
+
+def _check_parameter(method: str, cls: type[DistillationMethod], name: str) -> None:
+    """Refuses what is not the rule's own.
+
+    Raises:
+        UserError: steps, or a parameter of how latents or our fields follow a gradient.
+        UnknownName: no parameter of the method.
+    """
+    if name == "steps":
+        raise UserError("steps: nerfstudio counts them; give --max-num-iterations.")
+    if name in cls.Params.model_fields:
+        return
+    if any(name in follow.model_fields for follow in cls.kinds.values()):
+        raise UserError(
+            f"{name}: nerfstudio's own optimisers move the scene; see --pipeline.rate, --pipeline.views and "
+            "--pipeline.size."
+        )
+    raise UnknownName(f"parameter of {method}", name, cls.Params.model_fields)
 
 
 @contextmanager

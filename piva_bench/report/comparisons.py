@@ -17,6 +17,7 @@ from piva_bench.report.statistics_power import detectable_difference
 from piva_bench.report.statistics_strength import (
     Measured,
     compare_at_equal_strength,
+    compare_dominated,
     hypervolume,
     pareto_front,
 )
@@ -109,14 +110,16 @@ def verdict(row: dict, metric: MetricInfo) -> str:
 
 
 def strength_comparisons(results: pd.DataFrame, strength: MetricInfo, identity: MetricInfo) -> pd.DataFrame:
-    """Identity of swept methods against other methods where their edits are equally strong.
+    """Identity of swept methods against other methods where their edits are equally strong, and what they dominate.
 
     A method is swept if the run holds at least two settings of it. Against a method of one setting it is
-    compared at that method's strength, against another sweep in the middle of what both reach.
+    compared at that method's strength, against another sweep in the middle of what both reach in 95 of 100 resamples.
+    The hypervolumes are in units of both axes' stored values, above the worst mean of any variant on each axis.
 
     Returns:
         columns first, second, strength, first_identity, second_identity, difference (first minus second), low,
-        high, reached. Empty where nothing is swept.
+        high, reached, first_volume, second_volume, volume_difference, volume_low, volume_high. Empty where nothing is
+        swept.
     """
     competing = results[(results["section"] != "reference") & (results["status"] == "ok")]
     settings = {str(method): sorted(part["variant"].unique()) for method, part in competing.groupby("method")}
@@ -125,11 +128,18 @@ def strength_comparisons(results: pd.DataFrame, strength: MetricInfo, identity: 
         method: Measured(*(_matrix(competing, metric, variants, clusters) for metric in (strength, identity)))
         for method, variants in settings.items()
     }
+    signs = [-1.0 if metric.direction == "lower" else 1.0 for metric in (strength, identity)]
+    turned = {
+        method: Measured(signs[0] * each.strength, signs[1] * each.identity)
+        for method, each in measured.items()
+    }
+    corner = worst_corner(results, strength, identity)
     rows = []
     for first, second in permutations(sorted(settings), 2):
         if len(settings[first]) < 2 or (len(settings[second]) > 1 and first > second):
             continue
         found = compare_at_equal_strength(measured[first], measured[second], list(clusters))
+        volumes = compare_dominated(turned[first], turned[second], corner, list(clusters))
         rows.append(
             {
                 "first": first,
@@ -141,10 +151,26 @@ def strength_comparisons(results: pd.DataFrame, strength: MetricInfo, identity: 
                 "low": found.low,
                 "high": found.high,
                 "reached": found.reached,
+                "first_volume": volumes.first,
+                "second_volume": volumes.second,
+                "volume_difference": volumes.difference,
+                "volume_low": volumes.low,
+                "volume_high": volumes.high,
             }
         )
     return pd.DataFrame(rows, columns=["first", "second", "strength", "first_identity", "second_identity", "difference",
-                                       "low", "high", "reached"])  # fmt: skip
+                                       "low", "high", "reached", "first_volume", "second_volume", "volume_difference",
+                                       "volume_low", "volume_high"])  # fmt: skip
+
+
+def worst_corner(results: pd.DataFrame, strength: MetricInfo, identity: MetricInfo) -> list[float]:
+    """The worst mean of any variant on each axis, reference rows included, turned so that more is better."""
+    done = results[results["status"] == "ok"]
+    axes = [metric.name for metric in (strength, identity)]
+    means = done.groupby(["section", "method", "variant", "sample_id"])[axes].mean()
+    means = means.groupby(["section", "method", "variant"]).mean().dropna()
+    signs = np.array([-1.0 if metric.direction == "lower" else 1.0 for metric in (strength, identity)])
+    return (means.to_numpy() * signs).min(axis=0).tolist() if len(means) else [0.0, 0.0]
 
 
 def pareto_table(results: pd.DataFrame, strength: MetricInfo, identity: MetricInfo) -> pd.DataFrame:
@@ -158,13 +184,13 @@ def pareto_table(results: pd.DataFrame, strength: MetricInfo, identity: MetricIn
     means = done.groupby(["section", "method", "variant", "sample_id"])[axes].mean()
     means = means.groupby(["section", "method", "variant"]).mean().dropna().reset_index()
     signs = np.array([-1.0 if metric.direction == "lower" else 1.0 for metric in (strength, identity)])
-    worst = (means[axes].to_numpy() * signs).min(axis=0) if len(means) else np.zeros(2)
+    worst = worst_corner(results, strength, identity)
     rivals = means[means["section"] != "reference"].reset_index(drop=True)
     points = rivals[axes].to_numpy() * signs
     rivals["on_front"] = pareto_front(points)
-    whole = hypervolume(points, worst.tolist())
+    whole = hypervolume(points, worst)
     volumes = {
-        method: hypervolume(points[list(where)], worst.tolist())
+        method: hypervolume(points[list(where)], worst)
         for method, where in rivals.groupby("method").indices.items()
     }
     rivals["hypervolume"] = rivals["method"].map(volumes).astype(float)
@@ -180,16 +206,23 @@ def strength_markdown(
         "### Identity at equal edit strength",
         "",
         f"Edit strength: {heading(strength)}. Identity: {heading(identity)}. A sweep is read as a polyline through its "
-        "settings, nothing is extrapolated; difference: first minus second, 95 % bootstrap interval.",
+        "settings, nothing is extrapolated; difference: first minus second, 95 % bootstrap interval. Two sweeps are "
+        "compared in the middle of the strengths that both reach in 95 of 100 resamples. Hypervolume: what a method's "
+        "settings reach on both axes together, over the worst mean of any row; its difference is always defined.",
         "",
-        "| Sweep | Against | At strength | Sweep | Against | Difference | 95 % interval |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        "| Sweep | Against | At strength | Sweep | Against | Difference | 95 % interval | Hypervolume | Against | "
+        "Difference | 95 % interval |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in frame.to_dict("records"):
         numbers = [_number(row["strength"], strength)]
         numbers += [_number(row[name], identity) for name in ("first_identity", "second_identity")]
         ends = f"{signed(row['low'], identity)} … {signed(row['high'], identity)}"
-        cells = [row["first"], row["second"], *numbers, signed(row["difference"], identity), ends]
+        unit = strength.scale * identity.scale
+        volumes = [f"{row[name] * unit:.1f}" for name in ("first_volume", "second_volume")]
+        volumes += [_plus(row["volume_difference"] * unit)]
+        volumes += [f"{_plus(row['volume_low'] * unit)} … {_plus(row['volume_high'] * unit)}"]
+        cells = [row["first"], row["second"], *numbers, signed(row["difference"], identity), ends, *volumes]
         lines.append("| " + " | ".join(map(markdown_escape, cells)) + " |")
     lines += [
         "",
@@ -204,6 +237,10 @@ def strength_markdown(
         cells += ["yes" if row["on_front"] else "", share]
         lines.append("| " + " | ".join(map(markdown_escape, cells)) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _plus(value: float) -> str:
+    return MISSING if math.isnan(value) else f"{value:+.1f}"
 
 
 def _number(value: float, metric: MetricInfo) -> str:

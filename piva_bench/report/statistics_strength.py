@@ -101,36 +101,78 @@ def compare_at_equal_strength(
         second: the same samples, in the same order.
         clusters: for each sample the group it belongs to.
         at: the strength; by default that of the second method if it has one setting (taken anew in each
-            resample), else the middle of the range that both reach.
+            resample), else the middle of the widest range that both reach in 95 of 100 resamples.
         seed: of the resampling.
         level: of the interval.
     """
-    n = len(first.strength)
-    labels = np.arange(n) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
-    size = int(labels.max()) + 1
-    drawn = draw_weights(np.random.default_rng(seed), size, RESAMPLES)[:, labels]
-    weights = np.vstack([np.ones((1, n)), drawn])
+    weights, size = _weights(len(first.strength), clusters, seed)
     curves = [(_means(weights, each.strength), _means(weights, each.identity)) for each in (first, second)]
     if at is not None:
         target = np.full(len(weights), at)
     elif second.strength.shape[1] == 1:
         target = curves[1][0][:, 0]
     else:
-        weakest = max(float(x[0].min()) for x, _ in curves)
-        strongest = min(float(x[0].max()) for x, _ in curves)
-        middle = (weakest + strongest) / 2 if weakest <= strongest else math.nan
-        target = np.full(len(weights), middle)
+        target = np.full(len(weights), _middle_of_both([x for x, _ in curves]))
     a, b = (interpolate(x, y, target) for x, y in curves)
     difference = a - b
     resampled = difference[1:][~np.isnan(difference[1:])]
     reached = len(resampled) / RESAMPLES
     low = high = math.nan
     if 1 - reached <= OUT_OF_REACH and not math.isnan(difference[0]):
-        # The weights' variance is smaller than the sample's by (size - 1) / size.
-        error = float(resampled.std(ddof=1)) * math.sqrt(size / max(size - 1, 1))
-        margin = float(stats.t.ppf((1 + level) / 2, max(size - 1, 1))) * error
+        margin = _margin(resampled, size, level)
         low, high = float(difference[0]) - margin, float(difference[0]) + margin
     return AtStrength(float(target[0]), float(a[0]), float(b[0]), float(difference[0]), low, high, reached)
+
+
+@dataclass(frozen=True)
+class Dominated:
+    """The hypervolumes that two methods' settings dominate together, on the plane of strength and identity.
+
+    Attributes:
+        first: of the first.
+        second: of the second.
+        difference: first minus second.
+        low: lower end of the difference's interval.
+        high: upper end.
+    """
+
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+
+
+def compare_dominated(
+    first: Measured,
+    second: Measured,
+    reference: Sequence[float],
+    clusters: Sequence[object] | None = None,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Dominated:
+    """Compare what two methods reach together on both axes, wherever their settings lie: always defined.
+
+    Zitzler's hypervolume of each method's mean places, taken anew in every resample of the clusters; the interval as
+    of ``compare_at_equal_strength``.
+
+    Args:
+        first: a method's settings, more being better on both axes.
+        second: of the same samples, in the same order.
+        reference: the corner that is worst on both axes; the same in all resamples.
+        clusters: for each sample the group it belongs to.
+        seed: of the resampling.
+        level: of the interval.
+    """
+    weights, size = _weights(len(first.strength), clusters, seed)
+    volumes = []
+    for each in (first, second):
+        places = np.stack([_means(weights, each.strength), _means(weights, each.identity)], axis=2)
+        volumes.append(np.array([hypervolume(row[~np.isnan(row).any(axis=1)], reference) for row in places]))
+    difference = volumes[0] - volumes[1]
+    margin = _margin(difference[1:], size, level) if size > 1 else math.nan
+    middle = float(difference[0])
+    return Dominated(float(volumes[0][0]), float(volumes[1][0]), middle, middle - margin, middle + margin)
 
 
 def pareto_front(points: Floats) -> NDArray[np.bool_]:
@@ -157,6 +199,31 @@ def hypervolume(points: Floats, reference: Sequence[float]) -> float:
         area += x * max(0.0, y - height)
         height = max(height, y)
     return float(area)
+
+
+def _weights(n: int, clusters: Sequence[object] | None, seed: int) -> tuple[Floats, int]:
+    """Weights [1 + RESAMPLES, n] of the samples, the first all 1, and the number of clusters drawn."""
+    labels = np.arange(n) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
+    size = int(labels.max()) + 1
+    drawn = draw_weights(np.random.default_rng(seed), size, RESAMPLES)[:, labels]
+    return np.vstack([np.ones((1, n)), drawn]), size
+
+
+def _margin(resampled: Floats, size: int, level: float) -> float:
+    """Half the width of an interval from its resamples: Student's t times their spread."""
+    # The weights' variance is smaller than the sample's by (size - 1) / size.
+    error = float(resampled.std(ddof=1)) * math.sqrt(size / max(size - 1, 1))
+    return float(stats.t.ppf((1 + level) / 2, max(size - 1, 1))) * error
+
+
+def _middle_of_both(strengths: Sequence[Floats]) -> float:
+    """The middle of the strengths that all curves [1 + resamples, settings] reach often enough; NaN without any."""
+    weakest = np.max([each.min(axis=1) for each in strengths], axis=0)
+    strongest = np.min([each.max(axis=1) for each in strengths], axis=0)
+    # A strength is reached where it lies between both: often enough between these quantiles of the two ends.
+    share = OUT_OF_REACH / 2
+    low, high = np.nanquantile(weakest, 1 - share), np.nanquantile(strongest, share)
+    return float(low + high) / 2 if low <= high else math.nan
 
 
 def _means(weights: Floats, values: Floats) -> Floats:

@@ -62,11 +62,14 @@ class PeakMemory:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def automatic_batch_size(units: Sequence[Unit], denoiser: Denoiser, resolution: int, workers: int = 1) -> int:
+def automatic_batch_size(
+    units: Sequence[Unit], denoiser: Denoiser, resolution: int, workers: int = 1, *, trial: bool = False
+) -> int:
     """Edits to compute together: what the settings among ``units`` all have room for.
 
     One step of one edit of each setting, and of two if memory may be short, shows what it takes. Settings without
-    steps count for nothing: they take a picture at a time. The CPU's memory is shared by so many workers.
+    steps count for nothing: they take a picture at a time. The CPU's memory is shared by so many workers. A trial
+    (see ``Kind.task``) makes nothing that is kept.
     """
     most = MOST.get(denoiser.device.type, MOST["cpu"])
     by_variant: dict[str, list[Unit]] = {}
@@ -80,7 +83,7 @@ def automatic_batch_size(units: Sequence[Unit], denoiser: Denoiser, resolution: 
             budget = int(
                 SHARE * free_memory(denoiser.device) / (workers if denoiser.device.type == "cpu" else 1)
             )
-            sizes.append(fitting(_trial(alike[:2], denoiser, resolution), budget, min(sizes)))
+            sizes.append(fitting(_trial(alike[:2], denoiser, resolution, trial), budget, min(sizes)))
     return min(sizes)
 
 
@@ -120,7 +123,9 @@ def free_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def _trial(units: Sequence[Unit], denoiser: Denoiser, resolution: int) -> Callable[[int], int | None]:
+def _trial(
+    units: Sequence[Unit], denoiser: Denoiser, resolution: int, trial: bool
+) -> Callable[[int], int | None]:
     """Bytes that one step takes, by number of edits."""
     variant = units[0].variant
     kind = KINDS[variant.kind]
@@ -129,7 +134,10 @@ def _trial(units: Sequence[Unit], denoiser: Denoiser, resolution: int) -> Callab
         # What is kept for other edits would make the second trial another one than the first.
         denoiser.kept, kept = None, denoiser.kept
         try:
-            tasks = [kind.task(unit.sample, variant, resolution, denoiser.device) for unit in units[:count]]
+            tasks = [
+                kind.task(unit.sample, variant, resolution, denoiser.device, trial=trial)
+                for unit in units[:count]
+            ]
             short = replace(variant, params=variant.params.model_copy(update={"steps": 1}))
             memory = PeakMemory(denoiser.device)
             kind.timed_edit(short.method(), tasks, denoiser, units[0].seed)

@@ -63,9 +63,11 @@ def estimate(
             seconds, basis = median(known) * len(units), f"{len(known)} stored edits"
         else:
             denoiser = denoiser or prepared.load_denoiser()
-            together = units[: prepared.batch_size(units, partial(_itself, denoiser))]
+            together = units[: prepared.batch_size(units, partial(_itself, denoiser), trial=True)]
             seconds = _trial(together, denoiser, prepared.setup.resolution) * len(units)
             basis = "a trial of a few steps"
+            if variant.kind == "scenes":
+                basis += ", fitting fields not counted"
         estimates.append(Estimate(variant, len(units), seconds, basis))
     return estimates
 
@@ -78,7 +80,7 @@ def _trial(units: Sequence[Unit], denoiser: Denoiser, resolution: int) -> float:
     """Seconds per edit. Two short runs tell a step's cost from what is paid once."""
     variant = units[0].variant
     tasks = [
-        KINDS[variant.kind].task(unit.sample, variant, resolution, denoiser.device)
+        KINDS[variant.kind].task(unit.sample, variant, resolution, denoiser.device, trial=True)
         for unit in units
         if not isinstance(unit.sample, UnreadableSample)
     ]

@@ -11,7 +11,6 @@ A picture is the edit alone or the official scripts' strip of panels whose last 
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,11 +22,11 @@ import numpy as np
 from PIL import Image
 
 from piva_bench.data.files import composed
-from piva_bench.data.pictures import to_rgb
 from piva_bench.data.pie import IMAGES
 from piva_bench.data.sample import UnreadableSample
 from piva_bench.errors import DataError
 from piva_bench.paths import absolute
+from piva_bench.picture_reader import decode, to_rgb
 from piva_bench.runs.manifest import Manifest
 from piva_bench.runs.record import NOT_KNOWN, Record, Setup, unit_key
 from piva_bench.runs.store import Edit, Store, encode_png
@@ -187,11 +186,11 @@ def read_edit(path: Path, resolution: int, strips: bool = False) -> tuple[Pixels
         DataError: it is no picture, or has another size.
     """
     try:
-        with Image.open(io.BytesIO(path.read_bytes())) as image:
-            is_jpeg = image.format in ("JPEG", "MPO")
-            picture, _ = to_rgb(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is no whole picture") from error
+        image = decode(path.read_bytes(), str(path))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    is_jpeg = image.format in ("JPEG", "MPO")
+    picture, _ = to_rgb(image)
     panel = last_panel(picture, resolution, strips)
     if panel is None:
         width, height = picture.size

@@ -128,6 +128,7 @@ class Prepared:
         denoiser: Callable[[], Denoiser | None],
         interrupted: int | None = None,
         workers: int = 1,
+        trial: bool = False,
     ) -> int:
         """Most edits to compute together: as asked for, or as in an interrupted run, or as memory has room for.
 
@@ -136,6 +137,7 @@ class Prepared:
             denoiser: loads the model, if it has to be tried.
             interrupted: what an interrupted run took.
             workers: processes that share the memory.
+            trial: whether nothing may be made that takes long and is kept.
         """
         from piva_bench.runs.batch_size import automatic_batch_size
 
@@ -145,7 +147,7 @@ class Prepared:
             return interrupted
         model = denoiser()
         assert model is not None, "an automatic batch size is found with a model"
-        return automatic_batch_size(units, model, self.setup.resolution, workers)
+        return automatic_batch_size(units, model, self.setup.resolution, workers, trial=trial)
 
     def order(self) -> Order:
         """The plan as plain values."""

@@ -16,6 +16,7 @@ from piva_bench.data.files import refuse_pipes
 from piva_bench.data.pictures import Frame, fit, fit_mask
 from piva_bench.errors import DataError, UserError
 from piva_bench.method import EditMethod, EditOutcome, EditTask, MethodCard, OnStep, Progress
+from piva_bench.picture_reader import decode
 from piva_bench.profiles import get_profile
 from piva_bench.runs.kinds.pictures import latent_params
 from piva_bench.runs.pictures import to_pixels, to_tensor
@@ -78,13 +79,11 @@ def open_picture(path: Path) -> Image.Image:
     """
     refuse_pipes(path)
     try:
-        image = Image.open(path)
-        image.load()
+        return decode(path.read_bytes(), str(path))
     except FileNotFoundError as error:
         raise DataError(f"There is no picture at {path}.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is no picture that can be read: {' '.join(str(error).split())}") from error
-    return image
+    except OSError as error:
+        raise DataError(f"{path} is no picture that can be read: {error.strerror or error}") from error
 
 
 def check_edits(card: MethodCard) -> None:
@@ -140,12 +139,13 @@ def edit_one(
         raise UserError(f"{method.card.name} reads an edit mask: give one with --mask.")
     square, frame = fit(picture, size or denoiser.resolution)
     prepared(frame)
+    region = None if mask is None else torch.from_numpy(fit_mask(mask, frame))
     task = EditTask(
         "picture",
         to_tensor(np.asarray(square)),
         source_prompt=source_prompt,
         target_prompt=target_prompt,
-        mask=None if mask is None or not method.card.uses_mask else torch.from_numpy(fit_mask(mask, frame)),
+        mask=region if method.card.uses_mask else None,
         params=latent_params(variant),
     )
     film = Film(method) if keep_frames else None

@@ -147,11 +147,12 @@ def _takers(parameter: str, classes: Sequence[tuple[str, type[EditMethod]]], kin
     """The methods that a parameter goes to."""
     owner, _, plain = parameter.rpartition(".")
     if owner:
-        classes = [(name, cls) for name, cls in classes if owner in (_short(name), cls.card.name)]
-        if not classes:
+        named = [(name, cls) for name, cls in classes if owner in (_short(name), cls.card.name)]
+        if not named:
             raise UnknownName(
                 "method before the dot of --param", owner, [_short(name) for name, _ in classes]
             )
+        classes = named
     known = {name: known_parameters(cls, kind) for name, cls in classes}
     takers = [name for name in known if plain in known[name]]
     if not takers:

@@ -29,6 +29,14 @@ class FitParams:
     seed: int = 0
 
 
+EMPTY = 0.03
+"""Weight of the alpha of rays that show the background's very colour, in opaque views.
+
+Air of that colour and no air look the same before it; this tells the fit which is meant.
+"""
+SAME = 6 / 255
+"""How far such a ray's colour may be off."""
+
 OnStep = Callable[[int, float], None]
 """Called after a step with its index and loss."""
 
@@ -73,7 +81,7 @@ def fit_field(
             ``background``.
         grid: box and resolution.
         params: of the fit.
-        background: colour of what lies behind opaque pictures.
+        background: colour of what lies behind opaque pictures; where they show it, there is nothing before it.
         device: where to compute.
         on_step: progress.
 
@@ -131,5 +139,6 @@ def _pixels(field: RadianceField, views: PosedViews, device: torch.device | str)
 
 def _loss(colour: Tensor, alpha: Tensor, target: Tensor, behind: Tensor | None) -> Tensor:
     if behind is not None:
-        return F.mse_loss(colour + (1 - alpha) * behind, target[:, :3])
+        bare = ((target[:, :3] - behind).abs() <= SAME).all(dim=1, keepdim=True)
+        return F.mse_loss(colour + (1 - alpha) * behind, target[:, :3]) + EMPTY * (alpha * bare).mean()
     return F.mse_loss(torch.cat([colour, alpha], dim=1), target)

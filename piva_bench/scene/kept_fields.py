@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import torch
 
+from piva_bench.errors import DataError
 from piva_bench.kept import kept, kept_root
 from piva_bench.key import content_key
 from piva_bench.scene.field import FORMAT, Grid, RadianceField
-from piva_bench.scene.fit import FitParams, fit_field
+from piva_bench.scene.fit import EMPTY, FitParams, fit_field, silhouette_hull
 
 if TYPE_CHECKING:
     from piva_bench.scene.cameras import Floats
@@ -71,13 +72,7 @@ def fitted_field(
         DataError: the views cannot be fitted.
         UserError: the field cannot be stored.
     """
-    identity = {
-        "scene": scene_id,
-        "format": FORMAT,
-        "fit": FIT_VERSION,
-        "box": [list(map(float, corner)) for corner in box],
-        "params": {"fit_steps": params.fit_steps, "fit_resolution": params.fit_resolution},
-    }
+    path = _place(scene_id, views, box, params, background)
 
     def fit(file: BinaryIO) -> None:
         fitted = fit_field(
@@ -90,7 +85,48 @@ def fitted_field(
         )
         file.write(fitted.to_bytes())
 
-    return kept(kept_root("fields") / f"{content_key(identity)}.safetensors", _read, fit)
+    return kept(path, _read, fit)
+
+
+def unfitted_field(
+    scene_id: str,
+    views: PosedViews,
+    box: Floats,
+    params: HowFitted,
+    device: torch.device | str = "cpu",
+    *,
+    background: tuple[float, float, float] | None = None,
+) -> RadianceField:
+    """What a trial edits to learn what an edit costs: the fitted field if it is there, else fog that is as large.
+
+    Args: see ``fitted_field``. Nothing is fitted or kept.
+    """
+    try:
+        return _read(_place(scene_id, views, box, params, background))
+    except DataError:
+        field = RadianceField(Grid.around(box, params.fit_resolution, margin=0.0))
+        if not views.opaque:
+            field.set_open(silhouette_hull(field, views))
+        return field
+
+
+def _place(
+    scene_id: str,
+    views: PosedViews,
+    box: Floats,
+    params: HowFitted,
+    background: tuple[float, float, float] | None,
+) -> Path:
+    """Where a field is kept."""
+    identity = {
+        "scene": scene_id,
+        "format": FORMAT,
+        "fit": FIT_VERSION,
+        "box": [list(map(float, corner)) for corner in box],
+        "params": {"fit_steps": params.fit_steps, "fit_resolution": params.fit_resolution},
+        **({"empty": EMPTY} if background is not None and views.opaque else {}),
+    }
+    return kept_root("fields") / f"{content_key(identity)}.safetensors"
 
 
 @lru_cache(maxsize=16)

@@ -10,6 +10,14 @@ from PIL import Image
 
 from piva_bench.errors import DataError
 from piva_bench.scene.cameras import RIG, Cameras, Floats, orbit
+from piva_bench.scene.capture_check import (
+    PLAIN,
+    Note,
+    border_colour,
+    check_cameras,
+    check_silhouettes,
+    common_point,
+)
 from piva_bench.scene.models import FOREIGN, MODELS
 from piva_bench.scene.views import PosedViews
 
@@ -35,6 +43,8 @@ class OwnScene:
         turntable: views to show it in.
         sided: whether it is known which side is the front.
         notes: what a user should know, a line each.
+        background: RGB in [0, 1] that opaque views have at their border; None where they have no such colour, or
+            transparency.
     """
 
     views: PosedViews
@@ -42,6 +52,7 @@ class OwnScene:
     turntable: Cameras
     sided: bool
     notes: tuple[str, ...] = ()
+    background: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,18 +98,42 @@ def open_capture(path: Path, resolution: int, frames: int = FRAMES, *, square: b
         square: whether pictures are cropped to their central square, the part that the box is seen in.
 
     Raises:
-        DataError: what is there cannot be read, in one line that says why.
+        DataError: what is there cannot be read, or is no object seen from around, in one line that says why.
     """
-    from piva_bench.scene.transforms import read_views
+    from piva_bench.scene.transforms import open_transforms
 
-    views = read_views(path)
-    views = _resized(_squared(views) if square else views, resolution)
+    notes: list[str] = []
+    capture = open_transforms(path, note=notes.append)
+    views = capture.views()
     try:
+        check_silhouettes(views, check_cameras(views.cameras, lambda line: notes.append(f"{path}: {line}")))
+        background = plain_background(views, lambda line: notes.append(f"{path}: {line}"))
+        views = _resized(_squared(views) if square else views, resolution)
         centre, radius = _seen_by_all(views.cameras)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     box = np.stack([centre - radius, centre + radius])
-    return OwnScene(views, box, _orbit(views.cameras, centre, frames), sided=False)
+    turntable = _orbit(views.cameras, centre, frames)
+    return OwnScene(views, box, turntable, False, tuple(notes), background)
+
+
+def plain_background(views: PosedViews, note: Note) -> tuple[float, float, float] | None:
+    """The colour behind the object: of opaque views what most of their border has; None of others.
+
+    Args:
+        views: of a capture, not cropped.
+        note: told if they show no plain background.
+    """
+    if not views.opaque:
+        return None
+    colour, share = border_colour(views)
+    if share < PLAIN:
+        note(
+            "the pictures show the object's surroundings (no transparency, no plain background): what surrounds it is "
+            "pressed into the field's box, and silhouettes mean nothing; give masks (mask_path) to edit the object"
+        )
+        return None
+    return colour
 
 
 def photograph(path: Path, *paths: Cameras) -> Photographs:
@@ -161,17 +196,10 @@ def _resized(views: PosedViews, resolution: int) -> PosedViews:
 
 def _seen_by_all(cameras: Cameras) -> tuple[Floats, float]:
     """Centre and radius of a ball that every camera sees whole: about the point their axes pass nearest."""
-    axes = -cameras.camera_to_world[:, :3, 2]
-    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    # All cameras side by side leave the distance open; the smallest one fitting is taken.
-    centre = np.linalg.lstsq(
-        across.sum(0), (across @ cameras.positions[:, :, None]).sum(0)[:, 0], rcond=None
-    )[0]
+    centre = common_point(cameras)
     distances = np.linalg.norm(cameras.positions - centre, axis=1)
     half = np.arctan2([cameras.width / 2, cameras.height / 2], cameras.intrinsics[:, :2]).min(axis=1)
     radius = float((distances * np.sin(half)).min())
-    if not radius > 0:
-        raise DataError("the cameras do not look at a common point: only objects seen from around are edited")
     return centre, radius
 
 

@@ -80,7 +80,7 @@ def test_pictures_as_people_have_them(cli, bench, tmp_path):
         (["woman.png", "a", "b", "--size", "30"], "multiples of 4"),
         (["woman.png", "a", "b", "--model", "sd-1.5"], "models fetch sd-1.5"),
         (["woman.png", "a", "b", "-m", "vae_roundtrip"], "reference row"),
-        (["torn.png", "a", "b"], "no picture that can be read"),
+        (["torn.png", "a", "b"], "torn.png is no whole picture"),
     ],
 )
 def test_mistakes_are_one_line(cli, bench, tmp_path, picture, arguments, message, monkeypatch):

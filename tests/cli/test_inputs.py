@@ -221,3 +221,81 @@ def test_truth_is_no_number(cli, value):
     code, _, err = cli("run", "-m", "dds", "--param", f"steps={value}", "-o", "out")
     assert code == EXIT_USER_ERROR
     assert "write a number, not true or false" in err
+
+
+def deep(size):
+    return Image.fromarray((np.linspace(0, 1, size * size).reshape(size, size) * 65535).astype(np.uint16))
+
+
+def test_pictures_of_a_dataset_are_read_like_ones_own(cli, own_pie, tmp_path):
+    """Transparency on white, 16 bits scaled, orientation followed: in the edit and in what it is compared with."""
+    side = RESOLUTION
+    root = own_pie(lambda mapping: None)
+    mapping = json.loads((root / "mapping_file.json").read_text())
+    paths = {name: root / "annotation_images" / entry["image_path"] for name, entry in mapping.items()}
+    hole = np.zeros((side, side, 4), np.uint8)
+    hole[: side // 2] = (200, 30, 40, 255)
+    Image.fromarray(hole).save(paths["s0"])
+    deep(side).save(paths["s1"])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = Image.fromarray(
+        np.dstack([np.full((side, side), 9)] * 2 + [np.tri(side) * 255]).astype(np.uint8)
+    )
+    stored.save(paths["s2"], exif=exif)
+    Image.fromarray(np.asarray(deep(side)).astype(np.int32)).save(paths["s3"], format="TIFF")
+    code, _, _ = cli("run", "-m", "identity", "-o", "out", "--data-root", root)
+    assert code == EXIT_FAILED_SAMPLES
+    found = {name: row for (_, name), row in records(tmp_path / "out").items()}
+    edits = {
+        name: np.asarray(Image.open(tmp_path / "out" / "images" / f"{row['key']}.png")).astype(int)
+        for name, row in found.items()
+        if row["status"] == "ok"
+    }
+    white = hole[..., :3] * (hole[..., 3:] > 0) + 255 * (hole[..., 3:] == 0)
+    assert np.array_equal(edits["s0"], white)
+    assert np.abs(edits["s1"] - np.linspace(0, 255, side * side).reshape(side, side, 1)).max() <= 1
+    assert np.array_equal(edits["s2"], np.rot90(np.asarray(stored), -1))
+    assert "integers of 32 bits" in found["s3"]["reason"]
+    assert "integers of 32 bits" in cli("data", "verify", "pie", "--data-root", root)[1]
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (Image.fromarray(np.eye(RESOLUTION, dtype=np.uint8)), "the mask marks"),
+        (Image.new("L", (RESOLUTION, RESOLUTION)), "error: mask.png marks nothing"),
+        (Image.new("L", (RESOLUTION, 2 * RESOLUTION), 255), "is not the shape of its picture"),
+    ],
+)
+def test_masks_are_read_or_refused_never_empty_or_full(cli, bench, picture, tmp_path, mask, words):
+    mask.save(tmp_path / "mask.png")
+    (tmp_path / "own").mkdir()
+    shutil.copy(picture, tmp_path / "own" / "cup.png")
+    shutil.copy(tmp_path / "mask.png", tmp_path / "own")
+    (tmp_path / "own" / "prompts.csv").write_text(
+        "image,source_prompt,target_prompt,mask\ncup.png,a red cup,a blue cup,mask.png\n"
+    )
+    good = words.startswith("the mask marks")
+    code, out, _ = cli("data", "verify", "folder", "--data-root", "own")
+    assert code == (0 if good else EXIT_PROBLEMS)
+    assert good or words.removeprefix("error: mask.png") in out
+    code, _, err = cli(
+        "edit", picture, "a red cup", "a blue cup", "--model", bench / "model", "--param", "steps=1",
+        "--mask", "mask.png", "-m", "dds",
+    )  # fmt: skip
+    assert code == (0 if good else EXIT_USER_ERROR)
+    assert words in err
+
+
+@pytest.mark.parametrize("command", [("run",), ("sweep", "--param", "steps=1,2")])
+def test_a_second_run_in_one_folder_is_refused_before_anything_is_loaded(cli, tmp_path, monkeypatch, command):
+    from piva_bench.runs import request
+    from piva_bench.runs.store import Store
+
+    monkeypatch.setattr(request, "prepare", lambda *given, **more: pytest.fail("something was loaded"))
+    with Store(tmp_path / "out", lambda line: None):
+        code, _, err = cli(command[0], "-m", "dds", "-o", "out", *command[1:])
+    assert code == EXIT_USER_ERROR
+    (line,) = err.splitlines()
+    assert "Another run is writing to out: wait for it or give --output-dir" in line

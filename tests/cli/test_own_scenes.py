@@ -6,13 +6,16 @@ import sys
 import types
 import urllib.error
 
+import numpy as np
 import pytest
 
 from piva_bench import profiles, registry
 from piva_bench.cli.app import EXIT_USER_ERROR
+from piva_bench.cli.data import EXIT_PROBLEMS
 from piva_bench.cli.run import EXIT_FAILED_SAMPLES
-from piva_bench.scene.cameras import RIG
+from piva_bench.scene.cameras import RIG, Cameras
 from piva_bench.scene.transforms import write_nerf_synthetic
+from piva_bench.scene.views import PosedViews
 from tests.data.test_captures import write_list
 from tests.data.tiny_objects import ABSENT, LONG, PAID, RED, SILENT, glb, write_cache, write_subset
 from tests.distillation.scene_tasks import ball
@@ -126,6 +129,44 @@ def test_captures_are_edited_and_scored(scenes, tmp_path, monkeypatch):
     code, out, err = scenes("list", "datasets", "--json")
     rows = {row["name"]: row for row in json.loads(out)["datasets"]}
     assert "captures" in rows
+
+
+def test_a_bad_capture_of_a_list_fails_alone_and_checks_and_plans_fit_nothing(scenes, tmp_path, monkeypatch):
+    from piva_bench.data import captures
+    from piva_bench.scene import kept_fields
+
+    monkeypatch.setattr(kept_fields, "UsualFit", lambda fit=kept_fields.UsualFit: fit(3, 8))
+    monkeypatch.setattr(captures, "FRAMES", 6)
+    views = ball().render_views(RIG.sphere(6, 40))
+    write_nerf_synthetic(views, tmp_path / "mine" / "ball")
+    flipped = views.cameras.camera_to_world @ np.diag([1.0, -1, -1, 1])
+    turned = PosedViews(views.images, Cameras(flipped, views.cameras.intrinsics, 40, 40))
+    write_nerf_synthetic(turned, tmp_path / "mine" / "turned")
+    write_list(tmp_path / "mine", {"path": "turned"}, {"path": "ball"})
+    words = ("-d", "captures", "--data-root", "mine", "-o", "out", "--device", "cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(kept_fields, "fit_field", lambda *given, **more: pytest.fail("a field was fitted"))
+        code, out, err = scenes("data", "verify", "captures", "--data-root", "mine")
+        assert code == EXIT_PROBLEMS
+        assert "1 problem" in out
+        (line,) = [line for line in out.splitlines() if "scene turned" in line]
+        assert "OpenCV's axes" in line
+        assert "note: scene ball: 6 views are few" in err
+        code, out, err = scenes("run", "-m", "dds", *words, "--dry-run")
+        assert code == 0, err
+        assert "fitting fields not counted" in out
+    assert not (tmp_path / "out").exists()
+    code, _, err = scenes("run", "-m", "dds", *words)
+    assert code == EXIT_FAILED_SAMPLES, err
+    assert "2 failed" in err
+    rows = [json.loads(path.read_text()) for path in (tmp_path / "out" / "records").rglob("*.json")]
+    assert {row["sample_id"]: row["status"] for row in rows} == {
+        "ball-1": "ok", "ball-2": "ok", "turned-1": "failed", "turned-2": "failed"
+    }  # fmt: skip
+    assert all("OpenCV's axes" in row["reason"] for row in rows if row["status"] == "failed")
+    code, _, err = scenes("run", "-m", "dds", "-d", "captures", "--data-root", "mine/ball", "-o", "other")
+    assert code == EXIT_USER_ERROR
+    assert "is a capture itself" in err
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_check_names_what_is_wrong_and_where(cli, mine):
     mine.write_text(text.replace("offset = step", "offset = 1 / 0 + step"))
     code, out, _ = cli("check", "method", f"{mine}:MyMethod")
     assert code == 1
-    assert "FAILED   edits_every_picture: ZeroDivisionError: division by zero (my_method.py, line" in out
+    assert "ZeroDivisionError: division by zero (my_method.py, line" in out
     assert "ok       The card is complete" in out
 
 

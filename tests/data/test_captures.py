@@ -6,17 +6,20 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from piva_bench.data import captures
 from piva_bench.data.captures import open_captures
 from piva_bench.data.dataset import verify
+from piva_bench.data.files import FolderFiles, fingerprint
+from piva_bench.data.sample import UnreadableSample
 from piva_bench.errors import DataError
 from piva_bench.paths import data_root
 from piva_bench.profiles import PROFILES
 from piva_bench.scene import kept_fields
 from piva_bench.scene.cameras import RIG, Cameras
 from piva_bench.scene.params import FieldParams
-from piva_bench.scene.transforms import write_nerf_synthetic, write_nerfstudio
+from piva_bench.scene.transforms import open_transforms, write_nerf_synthetic, write_nerfstudio
 from piva_bench.scene.views import PosedViews
 from tests.distillation.scene_tasks import ball
 
@@ -141,7 +144,7 @@ def edit_frames(folder, change):
             "scene ball: .*camera 3: its pose is not finite",
         ),
         (lambda root: edit_frames(root, lambda f: f[0].pop("transform_matrix")), "frame 0 has no 4x4"),
-        (lambda root: edit_frames(root, lambda f: f.clear()), "not a list of frames"),
+        (lambda root: edit_frames(root, lambda f: f.clear()), "holds no frame"),
         (lambda root: next((root / "ball" / "train").glob("*.png")).unlink(), "which is missing"),
         (lambda root: shutil.rmtree(root / "ball"), "does not exist: give a scene's folder"),
         (lambda root: write_list(root, {"path": "ball", "target_prompts": []}), "scenes.0.target_prompts"),
@@ -151,7 +154,10 @@ def edit_frames(folder, change):
         (lambda root: write_list(root, {"path": "ball", "colour": "red"}), "colour"),
         (lambda root: (root / "scenes.yaml").write_text("["), "cannot be read"),
         (lambda root: (root / "scenes.yaml").write_text("{}"), "name: Field required"),
-        (lambda root: (root / "scenes.yaml").unlink(), "scene chair: .*does not exist"),
+        (
+            lambda root: (root / "scenes.yaml").unlink(),
+            "holds no scenes.yaml, and none of NeRF-synthetic's scenes",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_list_is_one_line(folder, damage, line):
@@ -164,8 +170,8 @@ def test_what_is_wrong_with_a_list_is_one_line(folder, damage, line):
 def test_a_check_goes_on_past_the_first_fault(folder):
     write_list(folder, {"path": "none"}, {"path": "ball"})
     dataset = open_captures(PROFILE, folder, strict=False)
-    assert len(dataset.samples) == 2
-    (problem,) = dataset.problems
+    assert [sample.id for sample in dataset.samples] == ["none-1", "ball-1", "none-2", "ball-2"]
+    (problem,) = verify(dataset)  # once, not for each prompt
     assert problem.message.startswith("scene none:")
     broken = next((folder / "ball" / "train").glob("*.png"))
     broken.write_bytes(broken.read_bytes()[:50])
@@ -186,3 +192,91 @@ def test_a_folder_of_nerf_synthetic_needs_no_list_of_its_own(folder, tmp_path):
     assert dataset.card.name == "nerf-synthetic"
     assert {sample.tags["object"] for sample in dataset.samples} == set(NAMES)
     assert (data_root() / "captures" / "nerf-synthetic.yaml").is_file()
+
+
+def test_one_bad_capture_costs_its_own_samples_alone(folder):
+    shutil.copytree(folder / "ball", folder / "turned")
+    for pose in (meta := json.loads((file := folder / "turned" / "transforms_train.json").read_text()))[
+        "frames"
+    ]:
+        matrix = np.array(pose["transform_matrix"])
+        matrix[:3, 1:3] *= -1
+        pose["transform_matrix"] = matrix.tolist()
+    file.write_text(json.dumps(meta))
+    write_list(folder, {"path": "turned"}, {"path": "ball"})
+    dataset = open_captures(PROFILE, folder)
+    bad, good = dataset.samples[:2]
+    assert isinstance(bad, UnreadableSample)
+    assert "OpenCV's axes" in bad.fault
+    assert good.load_views().views.images.shape == (8, 32, 32, 4)
+    alone = write_list(folder, {"path": "ball"}) or open_captures(PROFILE, folder)
+    assert alone.samples[0].scene_id == good.scene_id
+
+
+def test_a_check_fits_nothing(folder, monkeypatch):
+    monkeypatch.setattr(kept_fields, "fit_field", lambda *given, **more: pytest.fail("a field was fitted"))
+    assert verify(open_captures(PROFILE, folder, strict=False)) == []
+    assert not list((folder.parent / "fields").rglob("*"))
+
+
+@pytest.mark.parametrize("what", ["lego", "lego/transforms_train.json"])
+def test_a_scene_of_nerf_synthetic_is_a_dataset_by_itself(folder, tmp_path, what):
+    shutil.copytree(folder / "ball", tmp_path / "nerf_synthetic" / "lego")
+    dataset = open_captures(PROFILE, tmp_path / "nerf_synthetic" / what)
+    assert {sample.tags["object"] for sample in dataset.samples} == {"lego"}
+    some = open_captures(PROFILE, tmp_path / "nerf_synthetic")
+    assert [sample.id for sample in some.samples] == [sample.id for sample in dataset.samples]
+    assert some.samples[0].scene_id == dataset.samples[0].scene_id
+    assert "does not hold chair, drums, ficus" in some.notes[0]
+    with pytest.raises(DataError, match=r"is a capture itself.*write a scenes.yaml"):
+        open_captures(PROFILE, folder / "ball")
+
+
+def opaque(folder, colour, noise=0):
+    views = ball().render_views(RIG.sphere(8, 40))
+    images = views.images.copy()
+    images[..., :3], images[..., 3] = views.composite(colour), 255
+    if noise:
+        behind = np.random.default_rng(0).integers(0, 256, (*images.shape[:3], 3))
+        images[..., :3] = np.where(views.alpha[..., None] > 0, images[..., :3], behind)
+    write_nerfstudio(PosedViews(images, views.cameras), folder)
+
+
+def test_the_background_is_measured_where_it_is_not_given(folder):
+    opaque(folder / "dark", (0, 0, 0))
+    opaque(folder / "light", (1, 1, 1))
+    opaque(folder / "room", (0, 0, 0), noise=1)
+    write_list(folder, {"path": "dark"}, {"path": "light"}, {"path": "room"}, {"path": "ball"})
+    dataset = open_captures(PROFILE, folder)
+    dark, light, _, ball_itself = dataset.samples[:4]
+    assert dark.load_views().colour == (0, 0, 0)
+    assert light.load_views().colour == (1, 1, 1)
+    assert ball_itself.load_views().colour is None  # it has transparency
+    assert any(
+        note.startswith("scene dark: its background is taken from the pictures' border: 0,0,0")
+        for note in dataset.notes
+    )
+    assert any(
+        note.startswith("scene room: the pictures show the object's surroundings") for note in dataset.notes
+    )
+    assert not any("scene light: its background" in note for note in dataset.notes)
+    # A colour that is given is the same scene as one that is measured.
+    write_list(folder, {"path": "dark", "background": [0, 0, 0]})
+    assert open_captures(PROFILE, folder).samples[0].scene_id == dark.scene_id
+
+
+def test_the_scene_follows_its_pixels_where_they_are_read_otherwise(folder):
+    """16-bit pictures were clipped once: their scenes are others now, and only theirs."""
+
+    def of_bytes(scene):
+        files = open_transforms(scene.path).files()
+        head = ["capture 1", "32", repr(scene.colour)]
+        return fingerprint(FolderFiles(files[0].parent), files, files[0].parent, head)
+
+    scene = open_captures(PROFILE, folder).samples[0].scene
+    assert scene.id == of_bytes(scene)
+    deep = np.full((40, 40), 40000, np.uint16)
+    for path in (folder / "ball" / "train").glob("*.png"):
+        Image.fromarray(deep).save(path)
+    scene = open_captures(PROFILE, folder).samples[0].scene
+    assert scene.id != of_bytes(scene)

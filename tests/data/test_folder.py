@@ -11,7 +11,7 @@ from PIL import Image
 
 from piva_bench.data.dataset import verify
 from piva_bench.data.folder import open_folder
-from piva_bench.data.pictures import fit, fit_mask, to_rgb
+from piva_bench.data.pictures import fit, fit_mask
 from piva_bench.errors import DataError
 from piva_bench.profiles import get_profile
 from tests.data.test_pie_mutations import check
@@ -217,34 +217,6 @@ def test_fitting_keeps_the_whole_picture_and_its_shape(width, height, side):
     assert abs(inner.width - side * width / max(width, height)) <= 1
     assert np.asarray(square).reshape(-1, 3).tolist() == [[10, 200, 30]] * side**2  # mirrored, not black
     assert (frame.notes == ()) == (width == height == side)
-
-
-def test_pictures_of_every_kind_become_upright_rgb(tmp_path):
-    grey = np.linspace(0, 65535, 32 * 16).reshape(16, 32)
-    Image.fromarray(grey.astype(np.uint16)).save(tmp_path / "sixteen.png")
-    rgba = np.zeros((16, 32, 4), np.uint8)
-    rgba[:, :16] = (255, 0, 0, 255)
-    Image.fromarray(rgba).save(tmp_path / "alpha.png")
-    Image.fromarray(rgba[..., :3]).convert("P").save(tmp_path / "palette.png", transparency=0)
-    Image.fromarray(rgba[..., :3]).convert("CMYK").save(tmp_path / "cmyk.jpg")
-    Image.fromarray((grey / 65535).astype(np.float32)).save(tmp_path / "float.tiff")
-    frames = [Image.new("RGB", (32, 16), colour) for colour in ("red", "blue")]
-    frames[0].save(tmp_path / "moves.gif", save_all=True, append_images=frames[1:])
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(rgba[..., :3]).save(tmp_path / "turned.jpg", exif=exif)
-    notes = {}
-    pictures = {}
-    for path in tmp_path.iterdir():
-        pictures[path.name], notes[path.name] = to_rgb(Image.open(path))
-        assert pictures[path.name].mode == "RGB"
-    for name in ("sixteen.png", "float.tiff"):
-        assert np.abs(np.asarray(pictures[name])[..., 0] - grey / 257).max() <= 1
-    assert pictures["alpha.png"].getpixel((20, 5)) == (255, 255, 255)
-    assert pictures["turned.jpg"].size == (16, 32)
-    assert pictures["moves.gif"].getpixel((0, 0))[0] > 250
-    assert "turned upright" in notes["turned.jpg"][0]
-    assert "laid on white" in notes["alpha.png"][0]
 
 
 def test_a_mask_is_placed_like_its_picture():

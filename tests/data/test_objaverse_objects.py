@@ -30,7 +30,7 @@ def subset(tmp_path):
 
 def test_each_target_prompt_is_a_sample_and_the_first_edits_come_first(cache, subset):
     dataset = open_objaverse(PROFILE, subset(RED, LONG))
-    assert (dataset.name, dataset.kind, dataset.resolution) == ("objaverse", "scenes", 32)
+    assert (dataset.name, dataset.samples[0].kind, dataset.resolution) == ("objaverse", "scenes", 32)
     assert [sample.id for sample in dataset.samples] == [
         "box-a-aaaaaaaa-1", "box-b-bbbbbbbb-1", "box-a-aaaaaaaa-2", "box-b-bbbbbbbb-2",
     ]  # fmt: skip

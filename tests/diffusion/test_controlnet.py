@@ -64,7 +64,7 @@ def predict(unet, control, inputs, rows):
 
 
 def adapters(control, rows):
-    weights = control.lora.initial(torch.rand(rows, control.lora.a_numel(RANK)))
+    weights = control.lora().initial(torch.rand(rows, control.lora().a_numel(RANK)))
     return weights + 0.1 * torch.randn_like(weights)
 
 
@@ -125,14 +125,14 @@ def test_the_encoder_is_copied_whole_heads_of_the_caption_s_reader_too():
 def test_rows_are_those_of_a_batch_of_one_and_each_depth_counts(denoiser, control, inputs, depth):
     weights = adapters(control, 4)
     with torch.no_grad():
-        together = predict(denoiser.unet, control, inputs, ControlRows(depth, control.lora.rows(weights)))
+        together = predict(denoiser.unet, control, inputs, ControlRows(depth, control.lora().rows(weights)))
         for row in range(4):
             only = slice(row, row + 1)
             single = tuple(part[only] for part in inputs)
-            rows = ControlRows(depth[only], control.lora.rows(weights[only]))
+            rows = ControlRows(depth[only], control.lora().rows(weights[only]))
             alone = predict(denoiser.unet, control, single, rows)
             torch.testing.assert_close(together[only], alone, atol=1e-5, rtol=1e-5)
-            rows = ControlRows(depth[only].flip(-1), control.lora.rows(weights[only]))
+            rows = ControlRows(depth[only].flip(-1), control.lora().rows(weights[only]))
             mirrored = predict(denoiser.unet, control, single, rows)
             assert (mirrored - alone).abs().max() > 1e-4
 
@@ -140,16 +140,16 @@ def test_rows_are_those_of_a_batch_of_one_and_each_depth_counts(denoiser, contro
 def test_each_row_s_adapter_is_pefts_on_attention_and_on_the_convolutions_it_speaks_through(
     control, folder, inputs, depth
 ):
-    assert sum(name.startswith("controlnet_") for name in control.lora.names) == 5
+    assert sum(name.startswith("controlnet_") for name in control.lora().names) == 5
     weights = adapters(control, 4)
-    model = peft_model(ControlNetModel.from_pretrained(folder), control.lora, RANK, ["one"])
+    model = peft_model(ControlNetModel.from_pretrained(folder), control.lora(), RANK, ["one"])
     noisy, t, embeds = inputs
     with torch.no_grad():
         ours, middle = control.residuals(
-            noisy, t, Condition(embeds), ControlRows(depth, control.lora.rows(weights))
+            noisy, t, Condition(embeds), ControlRows(depth, control.lora().rows(weights))
         )
         for row in range(4):
-            copy_weights(model, control.lora, "one", weights[row])
+            copy_weights(model, control.lora(), "one", weights[row])
             only = slice(row, row + 1)
             theirs, their_middle = model(
                 noisy[only], t[only], encoder_hidden_states=embeds[only],
@@ -160,16 +160,16 @@ def test_each_row_s_adapter_is_pefts_on_attention_and_on_the_convolutions_it_spe
 
 
 def test_new_adapters_change_nothing(denoiser, control, inputs, depth):
-    weights = control.lora.initial(torch.rand(4, control.lora.a_numel(RANK)))
+    weights = control.lora().initial(torch.rand(4, control.lora().a_numel(RANK)))
     with torch.no_grad():
         expected = predict(denoiser.unet, control, inputs, ControlRows(depth))
-        got = predict(denoiser.unet, control, inputs, ControlRows(depth, control.lora.rows(weights)))
+        got = predict(denoiser.unet, control, inputs, ControlRows(depth, control.lora().rows(weights)))
     assert torch.equal(got, expected)
 
 
 def test_gradient_reaches_the_adapters_alone_each_from_its_row(denoiser, control, inputs, depth):
     weights = adapters(control, 4).requires_grad_()
-    prediction = predict(denoiser.unet, control, inputs, ControlRows(depth, control.lora.rows(weights)))
+    prediction = predict(denoiser.unet, control, inputs, ControlRows(depth, control.lora().rows(weights)))
     prediction[2].square().sum().backward()
     assert weights.grad[2].count_nonzero() > 0.9 * weights.grad[2].numel()
     assert not weights.grad[[0, 1, 3]].any()
@@ -179,11 +179,11 @@ def test_gradient_reaches_the_adapters_alone_each_from_its_row(denoiser, control
 
 def test_adapters_learn_with_the_control_what_it_does_not_know(denoiser, control, inputs, depth):
     noise = torch.randn_like(inputs[0])
-    weights = control.lora.initial(torch.rand(4, control.lora.a_numel(RANK))).requires_grad_()
+    weights = control.lora().initial(torch.rand(4, control.lora().a_numel(RANK))).requires_grad_()
     optimizer = torch.optim.AdamW([weights], 1e-2)
     losses = []
     for _ in range(20):
-        rows = ControlRows(depth, control.lora.rows(weights))
+        rows = ControlRows(depth, control.lora().rows(weights))
         loss = (predict(denoiser.unet, control, inputs, rows) - noise).square().sum()
         losses.append(loss.item())
         optimizer.zero_grad()

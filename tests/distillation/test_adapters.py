@@ -30,25 +30,32 @@ class OneAtATime:
 
     def __init__(self, folder, denoiser, scheduler, task, params, weights):
         self.task, self.params, self.denoiser, self.scheduler = task, params, denoiser, scheduler
-        self.model = peft_unet(folder, denoiser.lora, params.lora_rank, ["psi", "phi"])
+        self.model = peft_unet(folder, denoiser.lora(), params.lora_rank, ["psi", "phi"])
         self.optimizers = {}
         for name in ("psi", "phi"):
-            copy_weights(self.model, denoiser.lora, name, weights[name])
-            factors = [weight for pair in parameters(self.model, denoiser.lora, name) for weight in pair]
+            copy_weights(self.model, denoiser.lora(), name, weights[name])
+            factors = [weight for pair in parameters(self.model, denoiser.lora(), name) for weight in pair]
             self.optimizers[name] = torch.optim.AdamW(factors, lr=params.lora_learning_rate)
 
     def train(self, name, latents, prompt, step, seed=0):
-        purpose, sample = f"adapter/{name}/step0", self.task.sample_id
+        losses = []
+        for draw in range(self.params.aux_draws):
+            purpose = f"adapter/{name}/step0" + (f"/{draw}" if draw else "")
+            losses.append(self.loss(name, latents, prompt, step, seed, purpose))
+        loss = torch.stack(losses).mean()
+        self.optimizers[name].zero_grad()
+        loss.backward()
+        self.optimizers[name].step()
+        return loss.item()
+
+    def loss(self, name, latents, prompt, step, seed, purpose):
+        sample = self.task.sample_id
         t = torch.tensor([timestep(seed, sample, step, range(0, 1000), f"{purpose}/t")])
         eps = noise(seed, sample, step, f"{purpose}/noise", latents.shape[1:])[None]
         if uniform(seed, sample, step, f"{purpose}/dropout") < self.params.prompt_dropout:
             prompt = ""
         predicted = self.predict(name, self.scheduler.add_noise(latents, eps, t), t, prompt)
-        loss = torch.nn.functional.mse_loss(predicted, eps)
-        self.optimizers[name].zero_grad()
-        loss.backward()
-        self.optimizers[name].step()
-        return loss.item()
+        return torch.nn.functional.mse_loss(predicted, eps)
 
     def predict(self, name, noisy, t, prompt):
         self.model.set_adapter(name)
@@ -56,19 +63,20 @@ class OneAtATime:
         return self.model(noisy, t, encoder_hidden_states=self.denoiser.condition([prompt]).text).sample
 
     def weights(self, name):
-        return flat(parameters(self.model, self.denoiser.lora, name)).detach()
+        return flat(parameters(self.model, self.denoiser.lora(), name)).detach()
 
 
-def test_training_equals_pefts_adapters_one_at_a_time(denoiser, tiny_sd, scheduler):
-    tasks = make_tasks(3)
-    ours = trainer(denoiser, tasks)
+@pytest.mark.parametrize("draws", [1, 3])
+def test_training_equals_pefts_adapters_one_at_a_time(denoiser, tiny_sd, scheduler, draws):
+    tasks, params = make_tasks(3), PARAMS.model_copy(update={"aux_draws": draws})
+    ours = AdapterTrainer(SPECS, params, denoiser, shown(tasks, 1), 0)
     alone = [
         OneAtATime(
             tiny_sd,
             denoiser,
             scheduler,
             task,
-            PARAMS,
+            params,
             {name: ours.weights[name][row] for name in ours.weights},
         )
         for row, task in enumerate(tasks)
@@ -99,11 +107,11 @@ def test_an_adapter_learns_from_all_views_of_its_sample(denoiser, tiny_sd):
     ours.weights["phi"].data += 0.05 * torch.randn_like(ours.weights["phi"])
     rows = rows_of(denoiser, tasks, torch.randn(6, 4, 8, 8), torch.randn(6, 4, 8, 8), views)
     lesson = ours.lesson(5, rows, SPECS[1], "step0")
-    model = peft_unet(tiny_sd, denoiser.lora, PARAMS.lora_rank, ["phi"])
+    model = peft_unet(tiny_sd, denoiser.lora(), PARAMS.lora_rank, ["phi"])
     expected, losses = [], []
     for sample in range(2):
-        copy_weights(model, denoiser.lora, "phi", ours.weights["phi"][sample])
-        factors = [weight for pair in parameters(model, denoiser.lora, "phi") for weight in pair]
+        copy_weights(model, denoiser.lora(), "phi", ours.weights["phi"][sample])
+        factors = [weight for pair in parameters(model, denoiser.lora(), "phi") for weight in pair]
         total = 0.0
         for row in range(views * sample, views * (sample + 1)):
             given = lesson.noisy[row : row + 1], lesson.t[row : row + 1]
@@ -169,7 +177,7 @@ def test_piva_is_the_hand_written_loop(denoiser, tiny_sd, scheduler):
 
 def piva_of_one_picture(folder, denoiser, scheduler, task, params, seed):
     """Piva as one would write it for a single picture: render, noise, scores, move the edit, train psi and phi."""
-    lora = denoiser.lora
+    lora = denoiser.lora()
     numel = lora.a_numel(params.lora_rank)
     initial = {
         name: lora.initial(uniform(seed, task.sample_id, 0, f"adapter/{name}/weights", (numel,))[None])[0]

@@ -11,7 +11,7 @@ from methods.piva import Piva
 from methods.piva_analytic import PivaAnalytic
 from methods.sds import SDS
 from piva_bench.diffusion.schedule import Schedule
-from piva_bench.errors import UserError
+from piva_bench.errors import MethodError, UserError
 from piva_bench.params import LatentParams
 from piva_bench.session.noise import noise, timestep
 from tests.tiny_sd import make_tasks
@@ -226,7 +226,8 @@ def test_what_a_step_reports(denoiser):
         tasks, denoiser, 0, lambda p: seen.append((p.index, p.scalars))
     )
     assert [index for index, _ in seen] == [0, 1, 2]
-    assert set(seen[0][1]) == {"loss", "distance", "regulariser", "adapter_loss"} == set(outcomes[0].trace)
+    regulariser = {"regulariser", "regulariser_share", "converged_cosine"}
+    assert set(seen[0][1]) == {"loss", "distance", "adapter_loss"} | regulariser == set(outcomes[0].trace)
     for name in outcomes[0].trace:
         mean = sum(outcome.trace[name][2] for outcome in outcomes) / 2
         assert seen[2][1][name] == pytest.approx(mean, rel=1e-5)
@@ -280,3 +281,13 @@ def test_a_batch_is_moved_alike(denoiser):
     other = dataclasses.replace(second, params=LatentParams(learning_rate=0.2))
     with pytest.raises(UserError, match="edited alike"):
         DDS(DDS.Params(steps=1)).edit([first, other], denoiser, 0)
+
+
+def test_a_rule_that_moves_the_latents_itself_is_refused(denoiser):
+    class Mover(DDS):
+        def gradient(self, step):
+            step.latents.mul_(0.5)
+            return super().gradient(step)
+
+    with pytest.raises(MethodError, match="in place"):
+        Mover(DDS.Params(steps=1)).edit(make_tasks(1), denoiser, 0)

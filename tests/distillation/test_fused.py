@@ -43,11 +43,11 @@ def test_fused_training_is_the_hand_written_loop(denoiser, tiny_sd):
         denoiser, [task], steps=4, fused_training=True, prompt_dropout=0, preservation_weight=0.7
     )
     params = Piva.Params(lora_rank=2, lora_learning_rate=0.01, prompt_dropout=0)
-    numel = denoiser.lora.a_numel(2)
+    numel = denoiser.lora().a_numel(2)
     initial = {
-        name: denoiser.lora.initial(uniform(4, task.sample_id, 0, f"adapter/{name}/weights", (numel,))[None])[
-            0
-        ]
+        name: denoiser.lora().initial(
+            uniform(4, task.sample_id, 0, f"adapter/{name}/weights", (numel,))[None]
+        )[0]
         for name in ("psi", "phi")
     }
     adapters = OneAtATime(tiny_sd, denoiser, scheduler, task, params, initial)

@@ -11,6 +11,7 @@ from piva_bench.report.statistics_power import detectable_difference, paired_pow
 from piva_bench.report.statistics_strength import (
     Measured,
     compare_at_equal_strength,
+    compare_dominated,
     hypervolume,
     interpolate,
     pareto_front,
@@ -132,3 +133,36 @@ def test_power_is_what_simulated_benchmarks_show():
 def test_no_spread_and_no_samples_show_nothing():
     assert math.isnan(detectable_difference(0.0, 100))
     assert math.isnan(detectable_difference(1.0, 1))
+
+
+def test_hypervolumes_are_the_unions_of_rectangles_over_the_corner():
+    """Two settings each: the union of two rectangles over the corner."""
+    first = Measured(np.array([[1.0, 3.0]] * 4), np.array([[2.0, 1.0]] * 4))
+    second = Measured(np.array([[2.0]] * 4), np.array([[1.0]] * 4))
+    found = compare_dominated(first, second, [0.0, 0.0])
+    assert (found.first, found.second, found.difference) == (1 * 2 + 2 * 1, 2.0, 2.0)
+    assert (found.low, found.high) == (2.0, 2.0)
+
+
+def test_the_hypervolume_s_interval_covers_95_in_100_simulated_benchmarks(monkeypatch):
+    monkeypatch.setattr(statistics_strength, "RESAMPLES", 199)
+    rng = np.random.default_rng(2)
+    # True places (0.2, -0.2), (0.7, -0.7) over (0, -1): 0.2 * 0.8 + 0.5 * 0.3; and (0.1, -0.07), (0.9, -0.63).
+    truth = (0.2 * 0.8 + 0.5 * 0.3) - (0.1 * 0.93 + 0.8 * 0.37)
+    held = 0
+    for _ in range(600):
+        found = compare_dominated(
+            curve(rng, 60, [0.2, 0.7], 1.0), curve(rng, 60, [0.1, 0.9], 0.7), [0.0, -1.0]
+        )
+        held += found.low <= truth <= found.high
+    assert 558 <= held <= 582  # 93 to 97 of 100
+
+
+def test_sweeps_are_compared_where_both_are_in_nearly_every_resample():
+    rng = np.random.default_rng(3)
+    one, other = curve(rng, 40, [0.1, 0.52], 1.0), curve(rng, 40, [0.48, 0.9], 1.0)
+    found = compare_at_equal_strength(one, other)
+    assert math.isnan(found.difference) or found.reached >= 0.95
+    wide = compare_at_equal_strength(curve(rng, 40, [0.1, 0.8], 1.0), curve(rng, 40, [0.3, 0.9], 1.0))
+    assert wide.reached >= 0.95
+    assert wide.low <= wide.difference <= wide.high

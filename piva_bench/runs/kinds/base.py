@@ -51,9 +51,22 @@ class Kind(ABC):
 
     @abstractmethod
     def task(
-        self, sample: Sample, variant: Variant, resolution: int, device: torch.device | str = "cpu"
+        self,
+        sample: Sample,
+        variant: Variant,
+        resolution: int,
+        device: torch.device | str = "cpu",
+        *,
+        trial: bool = False,
     ) -> Task:
         """What a method gets to see of a sample: the mask and the counterfactual only if its card claims them.
+
+        Args:
+            sample: what to edit.
+            variant: method and setting.
+            resolution: side in pixels.
+            device: where to make what takes long.
+            trial: whether it is for its cost alone: then nothing that takes long is made or kept for it.
 
         Raises:
             DataError: a file of the sample is missing or torn.

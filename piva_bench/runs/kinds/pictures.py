@@ -28,7 +28,13 @@ class Pictures(Kind):
     protocols = "studio-v1, pnp-v1 and clean score pictures"
 
     def task(
-        self, sample: Sample, variant: Variant, resolution: int, device: torch.device | str = "cpu"
+        self,
+        sample: Sample,
+        variant: Variant,
+        resolution: int,
+        device: torch.device | str = "cpu",
+        *,
+        trial: bool = False,
     ) -> EditTask:
         """See ``Kind.task``."""
         card = variant.cls.card

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from piva_bench.data.sample import UnreadableSample
 from piva_bench.data.scene_sample import SIDES, SceneSample
+from piva_bench.errors import DataError
 from piva_bench.method import EditMethod, EditOutcome, SceneOutcome, SceneTask
 from piva_bench.metrics.protocol import ViewsPair
 from piva_bench.runs.kinds.base import Encoded, Kind, Task
 from piva_bench.runs.store import sha256
 from piva_bench.runs.views import depth_path, encode_views, field_path
-from piva_bench.scene.kept_fields import fitted_field
+from piva_bench.scene.kept_fields import fitted_field, unfitted_field
 from piva_bench.scene.params import FieldEditParams, FieldParams
 
 if TYPE_CHECKING:
@@ -30,22 +32,31 @@ class Scenes(Kind):
     protocols = "views-v1 and views-clean score 3D edits"
 
     def task(
-        self, sample: Sample, variant: Variant, resolution: int, device: torch.device | str = "cpu"
+        self,
+        sample: Sample,
+        variant: Variant,
+        resolution: int,
+        device: torch.device | str = "cpu",
+        *,
+        trial: bool = False,
     ) -> SceneTask:
-        """See ``Kind.task``. The field is fitted, unless it has been before."""
+        """See ``Kind.task``. The field is fitted, unless it has been before or it is a trial."""
+        if isinstance(sample, UnreadableSample):
+            raise DataError(sample.fault)
         assert isinstance(sample, SceneSample), "both are of a scene"
         assert isinstance(variant.follow, FieldParams), "a scene's"
         shots = sample.load_views()
         true = sample.load_counterfactual() if variant.cls.card.kind == "reference" else None
         backgrounds = torch.from_numpy(shots.backgrounds.copy()).permute(0, 3, 1, 2).float() / 255
+        make = unfitted_field if trial else fitted_field
         return SceneTask(
             sample_id=sample.id,
-            field=fitted_field(
+            field=make(
                 sample.scene_id, shots.views, sample.box, variant.follow, device, background=shots.colour
             ),
             cameras=shots.views.cameras,
             backgrounds=backgrounds,
-            turntable=sample.load_turntable().views.cameras,
+            turntable=sample.scene.turntable_cameras,
             source_prompt=sample.source_prompt,
             target_prompt=sample.target_prompt,
             params=field_edit_params(variant),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from piva_bench.errors import DataError
+from piva_bench.picture_reader import decode, to_rgba
 from piva_bench.scene.models.surface import Floats, Texture, to_display, to_light
 
 LARGEST = 4096
@@ -28,28 +27,7 @@ def decode_picture(data: bytes) -> NDArray[np.uint8]:
     """
     if data[:12] == b"\xabKTX 20\xbb\r\n\x1a\n":
         raise DataError("it is a KTX2 picture, which is not read")
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            pixels = _rgba(image)
-    except Image.UnidentifiedImageError as error:
-        raise DataError("it is no picture") from error
-    # What Pillow raises for torn and hostile files.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"it cannot be read ({' '.join(str(error).split())[:100]})") from error
-    return _reduced(pixels)
-
-
-def _rgba(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith("I"):
-        grey = np.asarray(image, np.float64)
-        grey = grey * (255 / 65535) if grey.max(initial=0) > 255 or "16" in image.mode else grey
-    elif image.mode == "F":
-        grey = np.nan_to_num(np.asarray(image, np.float64))
-        grey = grey * (255.0 if grey.max(initial=0) <= 1 else 1.0)
-    else:
-        return np.array(image.convert("RGBA"))
-    eight = np.rint(grey.clip(0, 255)).astype(np.uint8)
-    return np.dstack([eight, eight, eight, np.full_like(eight, 255)])
+    return _reduced(np.array(to_rgba(decode(data, "it"), as_stored=True)[0]))
 
 
 def _reduced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -415,7 +415,7 @@ def test_sixteen_bits_palettes_and_profiles_are_read_and_not_followed(path):
         (lambda gltf: gltf.tree["images"][0].update(uri="../../../../etc/hostname"), "etc/hostname is not beside it"),
         (lambda gltf: gltf.tree["textures"][0].pop("source"), "it names no picture"),
         (lambda gltf: gltf.binary.__setitem__(slice(0, 40), b"\xabKTX 20\xbb\r\n\x1a\n" + bytes(28)), "a KTX2 picture"),
-        (lambda gltf: gltf.binary.__setitem__(slice(0, 40), bytes(40)), "it is no picture"),
+        (lambda gltf: gltf.binary.__setitem__(slice(0, 40), bytes(40)), "it is no whole picture"),
         (lambda gltf: gltf.tree["meshes"][0]["primitives"][0]["attributes"].pop("TEXCOORD_0"), "lacks TEXCOORD_0"),
     ],
 )  # fmt: skip
