@@ -30,6 +30,9 @@ their border is taken for the background, unless --background names another.
 field_room says how many voxels beyond its surface the scene may grow, preservation_weight how much of it is kept;
 adapter=controlnet makes Piva's two scores see the depth. `piva-bench describe method piva` explains the others.
 
+mesh.glb opens in Blender, three.js and MeshLab; `piva-bench view3d` shows field.safetensors. The same command again
+goes on with an edit that was killed.
+
 Without --model the small embedded model is used, which knows toy-like studio photographs and nothing else.
 """
 
@@ -68,8 +71,8 @@ def edit3d(
         typer.Option(
             "--output",
             "-o",
-            help="Folder for turntable.gif (source and edit side by side), views.png and depth.png (sheets of the "
-            "edit's views) and field.safetensors.",
+            help="Folder for turntable.gif (source and edit side by side), views.png, depth.png and normals.png "
+            "(sheets of the edit's views), mesh.glb and mesh.ply, and field.safetensors.",
             show_default="<scene>-<method>",
             rich_help_panel=_OUT,
         ),
@@ -115,11 +118,13 @@ def edit3d(
     with step_bars(*stages) as (on_fit, on_step):
         result = single_scene.edit_scene(
             opened, chosen, variant.follow, denoiser, source_prompt, target_prompt, seed=seed,
-            background=colour, on_fit=on_fit,
+            background=colour, folder=target, on_fit=on_fit,
             on_step=on_step and (lambda progress: on_step(progress.index, progress.scalars)),
             side_words=sources.STUDIO_SIDE_WORDS if embedded else sources.SIDE_WORDS,
         )  # fmt: skip
     written = result.save(target, colour)
+    if not any(path.suffix == ".glb" for path in written):
+        typer.echo("no mesh is written: nothing in the edited field is opaque", err=True)
     typer.echo(
         f"{variant.cls.card.title}, {result.seconds:.1f} s on {device}: {', '.join(map(str, written))}"
     )

@@ -177,6 +177,10 @@ class CaptureScene:
 
         return {"empty": EMPTY} if self._opened.views.opaque else {}
 
+    def places(self) -> tuple[NDArray[np.uint8], ...]:
+        """None: it stands before a colour."""
+        return ()
+
     @property
     def _opened(self) -> OwnScene:
         return _open(self.path, self.id, self.resolution)

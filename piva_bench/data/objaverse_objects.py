@@ -76,6 +76,11 @@ class PhotographedModel:
         return self._arrays("box")["box"]
 
     @property
+    def turntable_cameras(self) -> Cameras:
+        """Of the views to judge by."""
+        return RIG.turntable(FRAMES, self.resolution)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the file, a line each; none of one that cannot be photographed."""
         try:
@@ -92,10 +97,9 @@ class PhotographedModel:
         """Views once round, from the front, before white."""
         return self._shots("turntable", self.turntable_cameras)
 
-    @property
-    def turntable_cameras(self) -> Cameras:
-        """Once round, from the front."""
-        return RIG.turntable(FRAMES, self.resolution)
+    def places(self) -> tuple[NDArray[np.uint8], ...]:
+        """None: it stands before a colour."""
+        return ()
 
     def _shots(self, name: str, cameras: Cameras) -> Shots:
         kept = self._arrays(name, f"{name}_depth")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from piva_bench.data.backdrops import unseen
 from piva_bench.data.sample import Sample
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ class SceneSource(Protocol):
 
     def turntable(self) -> Shots:
         """Views to judge by, in order round the object, the first one from the front."""
+
+    def places(self) -> Sequence[Pixels]:
+        """Other places that the turntable could stand in, uint8 [V, H, W, 3] each; none where none are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +145,14 @@ class SceneSample(Sample):
         if self.counterfactual is None:
             return None
         return Shots(self.counterfactual(), self.scene.turntable().backgrounds)
+
+    def load_backdrops(self) -> Pixels:
+        """What the turntable's views are judged before, uint8 [2, V, H, W, 3]; see `unseen`.
+
+        Raises:
+            DataError: a file is missing or damaged.
+        """
+        return unseen(self.scene.turntable().backgrounds, self.scene.places())
 
     def load_source(self) -> Image.Image:
         """The turntable's first view of the source."""

@@ -15,6 +15,7 @@ All are WebP, lossless.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -85,6 +86,14 @@ class StoredScene:
         """Views to judge by."""
         return self._shots("turntable", self.manifest.turntable, len(self.manifest.fit.azimuths))
 
+    def places(self) -> list[NDArray[np.uint8]]:
+        """The dataset's other sets from the turntable's cameras, without anybody's shadow."""
+        own, elevations = self.manifest.scenes[self.name].set, self.manifest.turntable.elevations
+        others = [
+            name for name, known in self.manifest.sets.items() if name != own and {*elevations} <= {*known}
+        ]
+        return [self._place(name, elevations) for name in others]
+
     def counterfactual(self, sample: str) -> PosedViews:
         """The views of an edit's counterfactual."""
         reshaped = self.manifest.samples[sample].reshaped
@@ -112,16 +121,17 @@ class StoredScene:
         return PosedViews(images, stage.cameras(path), stage.level_depths(levels))
 
     def _shots(self, name: str, path: CameraPath, first: int) -> Shots:
-        set_name = self.manifest.scenes[self.name].set
-        elevations = self.manifest.sets[set_name]
-        places = self._sheet(
-            self.base / "sets" / f"{set_name}.webp", "RGB", len(elevations), columns=len(elevations)
-        )
+        chosen = self._place(self.manifest.scenes[self.name].set, path.elevations)
         total = len(self.manifest.fit.azimuths) + len(self.manifest.turntable.azimuths)
         shadows = self._sheet(self._path("shadows"), "L", total)[first : first + len(path.azimuths)]
-        chosen = places[[elevations.index(elevation) for elevation in path.elevations]]
         lit = np.rint(chosen * (shadows[..., None] / np.float32(255))).astype(np.uint8)
         return Shots(self._views(name, f"{name}_depth", path), lit)
+
+    def _place(self, name: str, elevations: Sequence[float]) -> NDArray[np.uint8]:
+        """An empty set from these elevations, [V, H, W, 3]."""
+        known = self.manifest.sets[name]
+        sheet = self._sheet(self.base / "sets" / f"{name}.webp", "RGB", len(known), columns=len(known))
+        return sheet[[known.index(elevation) for elevation in elevations]]
 
     def _sheet(self, path: Path, mode: str, count: int, columns: int = 12) -> NDArray[np.uint8]:
         size = self.manifest.stage.size

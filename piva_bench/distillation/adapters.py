@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from piva_bench.diffusion.kept import digest, row_digests
 from piva_bench.distillation.parameterization import Parameterization
 from piva_bench.distillation.params import AdapterParams, AdapterSpec
 from piva_bench.distillation.source_training import SourceTraining
+from piva_bench.distillation.state import optimizer_tensors, restore_optimizer
 from piva_bench.session.noise import BatchNoise
 from piva_bench.session.rows import Rows
 
@@ -114,6 +115,19 @@ class AdapterTrainer:
         # One each, so that an adapter can rest. PyTorch's defaults (weight decay 0.01) are those of the official
         # VSD code.
         return torch.optim.AdamW([self.weights[name]], lr=self.params.lora_learning_rate, fused=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights and optimisers by name."""
+        tensors = {"adapters": self._all}
+        for name, optimizer in self.optimizers.items():
+            tensors |= optimizer_tensors(optimizer, f"adapters/{name}")
+        return tensors
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Puts back what ``state`` gave."""
+        self._all.copy_(tensors["adapters"])
+        for name, optimizer in self.optimizers.items():
+            restore_optimizer(optimizer, f"adapters/{name}", tensors)
 
     def _stacked(self, names: Sequence[str]) -> Tensor:
         """Weights [len(names) * B, P] of these adapters; no copy if they lie side by side."""

@@ -18,6 +18,7 @@ from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.distillation.adapters import AdapterTrainer, Lesson, TrainingPass
 from piva_bench.distillation.parameterization import Parameterization
 from piva_bench.distillation.params import AdapterParams, AdapterSpec, Rule
+from piva_bench.distillation.state import State
 from piva_bench.errors import MethodError, UserError
 from piva_bench.method import OnStep, Progress
 from piva_bench.session.predictor import Predictor
@@ -116,6 +117,8 @@ class Distillation:
         on_step: OnStep | None = None,
         snapshots: Sequence[int] = (),
         take: Callable[[int], None] = lambda steps: None,
+        first: int = 0,
+        keep: Callable[[int], None] = lambda steps: None,
     ) -> None:
         """All steps, or as many as it takes for every sample to diverge.
 
@@ -123,10 +126,13 @@ class Distillation:
             on_step: told of every step.
             snapshots: numbers of steps.
             take: called with each of them when so many steps are done, or no more will be.
+            first: the step to go on with, after ``restore``.
+            keep: called with the number of steps done whenever more are to come.
         """
-        self.warm_up()
+        if not first:
+            self.warm_up()
         left, steps = sorted(set(snapshots)), self.rule.params.steps
-        for index in range(steps):
+        for index in range(first, steps):
             scalars = self.step(index)
             while left and left[0] == index + 1:
                 take(left.pop(0))
@@ -135,6 +141,8 @@ class Distillation:
             if on_step is not None:
                 shown = self._rows.seen.latents if self._rows is not None else None
                 on_step(Progress(index, steps, self.means(scalars), shown))
+            if index + 1 < steps:
+                keep(index + 1)
         for number in left:
             take(number)
 
@@ -169,6 +177,31 @@ class Distillation:
             self.predictor.differentiated * views + trained,
             list(self.trace),
         )
+
+    def state(self, steps: int) -> State:
+        """All that the engine knows after so many steps; what is edited has a state of its own."""
+        trace = [{name: values.tolist() for name, values in scalars.items()} for scalars in self.trace]
+        counts = [self.predictor.evaluations, self.predictor.differentiated]
+        tensors = {"alive": self.alive, "failed_at": self.failed_at}
+        if self.adapters is not None:
+            tensors |= self.adapters.state()
+            counts += [self.adapters.evaluations, self.adapters.diagnosed]
+        return State(steps, tensors, {"trace": trace, "counts": counts})
+
+    def restore(self, state: State) -> None:
+        """Puts back what ``state`` gave."""
+        self.alive, self.failed_at = (
+            state.tensors[name].to(self.denoiser.device) for name in ("alive", "failed_at")
+        )
+        self.predictor.evaluations, self.predictor.differentiated, *trained = state.words["counts"]
+        # In double precision, which holds every number that was written.
+        self.trace = [
+            {name: torch.tensor(values, dtype=torch.float64) for name, values in scalars.items()}
+            for scalars in state.words["trace"]
+        ]
+        if self.adapters is not None:
+            self.adapters.restore(state.tensors)
+            self.adapters.evaluations, self.adapters.diagnosed = trained
 
     def _look(self, index: int) -> Rows:
         """The step's rows; the same ones as long as the parameterization shows the same."""

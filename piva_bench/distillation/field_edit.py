@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from piva_bench.distillation.scenes import View
+from piva_bench.distillation.state import optimizer_tensors, restore_optimizer
 from piva_bench.method import SceneTask
 from piva_bench.scene.field import Rendered, grow
 from piva_bench.scene.regularisers import (
@@ -19,6 +20,8 @@ from piva_bench.scene.regularisers import (
     outside,
     sparsity,
 )
+from piva_bench.session.noise import BatchNoise
+from piva_bench.session.rows import view_names
 
 AIR = -5.0
 """Raw density at which opened nodes begin. A gradient is felt there, and none of it is seen: the edit's floor is its
@@ -33,11 +36,13 @@ class FieldEdit:
     Args:
         task: the field, the cameras that may look at it, and how it follows.
         device: where to compute.
+        seed: of the random backgrounds.
     """
 
-    def __init__(self, task: SceneTask, device: torch.device | str) -> None:
+    def __init__(self, task: SceneTask, device: torch.device | str, seed: int = 0) -> None:
         self.sample_id, self.params, self._cameras = task.sample_id, task.params, task.cameras
-        self.count = len(task.cameras)
+        self.count, self.seed = len(task.cameras), seed
+        self.still = task.params.background == "scene"
         self._backgrounds = task.backgrounds.to(device)
         plain = task.source_prompt, task.target_prompt
         sides = task.side_prompts if task.params.view_prompts else {}
@@ -52,6 +57,7 @@ class FieldEdit:
             eps=task.params.field_epsilon,
         )
         self._alpha: Tensor | None = None
+        self._source_views: dict[int, Rendered] = {}
 
     @torch.no_grad()
     def _make_room(self, voxels: int) -> None:
@@ -67,20 +73,40 @@ class FieldEdit:
         """Source and target prompt as they describe a view."""
         return self._prompts[view]
 
-    def show(self, views: Sequence[int]) -> View:
+    def show(self, views: Sequence[int], step: int) -> View:
         """The edit, with gradients."""
         shown = self.field.render(self._cameras[list(views)])
         self._alpha = shown.alpha
-        return self._view(shown, views)
+        return self._view(shown, views, step)
 
     @torch.no_grad()
-    def show_source(self, view: int) -> View:
-        """The source."""
-        return self._view(self.source.render(self._cameras[[view]]), [view])
+    def show_source(self, view: int, step: int) -> View:
+        """The source, before what the edit stands before."""
+        if view not in self._source_views:
+            self._source_views[view] = self.source.render(self._cameras[[view]])
+        return self._view(self._source_views[view], [view], step)
 
-    def _view(self, shown: Rendered, views: Sequence[int]) -> View:
+    def _view(self, shown: Rendered, views: Sequence[int], step: int) -> View:
         depth = torch.where(shown.alpha >= SOLID, shown.depth, 0).detach()
-        return View(shown.over(self._backgrounds[list(views)]), depth)
+        return View(shown.over(self._behind(views, step)), depth)
+
+    def _behind(self, views: Sequence[int], step: int) -> Tensor:
+        """What the views stand before in a step: the scene's own place, or each a colour of its own."""
+        if self.still:
+            return self._backgrounds[list(views)]
+        names = view_names(self.sample_id, views)
+        draws = BatchNoise(self.seed, names, self._backgrounds.device)
+        return draws.uniform(step, "edit/background", (3, 1, 1))
+
+    def state(self, prefix: str) -> dict[str, Tensor]:
+        """What is moved and its optimiser, by name."""
+        return {f"{prefix}/raw": self.field.raw, **optimizer_tensors(self.optimizer, f"{prefix}/optimizer")}
+
+    @torch.no_grad()
+    def restore(self, prefix: str, tensors: Mapping[str, Tensor]) -> None:
+        """Puts back what ``state`` gave."""
+        self.field.raw.copy_(tensors[f"{prefix}/raw"])
+        restore_optimizer(self.optimizer, f"{prefix}/optimizer", tensors)
 
     def penalty(self) -> Tensor:
         """The weighted regularisers of the field and of the views last shown."""

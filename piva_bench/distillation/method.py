@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from piva_bench.diffusion.denoiser import Denoiser
+    from piva_bench.distillation.state import Keeper
     from piva_bench.session.noisy import Noisy
     from piva_bench.session.step import Step
 
@@ -92,8 +93,18 @@ class DistillationMethod(EditMethod):
         seed: int,
         on_step: OnStep | None = None,
         snapshots: Sequence[int] = (),
+        unfinished: Keeper | None = None,
     ) -> list[SceneOutcome]:
-        """See ``EditMethod.edit_scenes``, and ``edit`` for ``snapshots``."""
+        """See ``EditMethod.edit_scenes``, and ``edit`` for ``snapshots``.
+
+        Args:
+            batch: the edits.
+            denoiser: the model.
+            seed: of all random numbers.
+            on_step: told of every step.
+            snapshots: see ``edit``.
+            unfinished: where the edits' state is kept now and then, and found after a kill.
+        """
         from piva_bench.distillation.scene_edit import distill_scenes
 
-        return distill_scenes(self, batch, denoiser, seed, on_step, snapshots)
+        return distill_scenes(self, batch, denoiser, seed, on_step, snapshots, unfinished)

@@ -14,6 +14,7 @@ from piva_bench.distillation.engine import Distillation
 from piva_bench.distillation.field_edit import FieldEdit
 from piva_bench.distillation.params import Rule
 from piva_bench.distillation.scenes import SceneViews
+from piva_bench.distillation.state import Keeper, State
 from piva_bench.errors import UserError
 from piva_bench.method import OnStep, SceneOutcome, SceneTask
 
@@ -25,8 +26,9 @@ def distill_scenes(
     seed: int,
     on_step: OnStep | None = None,
     snapshots: Sequence[int] = (),
+    unfinished: Keeper | None = None,
 ) -> list[SceneOutcome]:
-    """Edits a batch of radiance fields by a rule; see ``EditMethod.edit_scenes``."""
+    """Edits a batch of radiance fields by a rule; see ``DistillationMethod.edit_scenes``."""
     if not batch:
         return []
     if len({task.params for task in batch}) > 1 or len({task.size for task in batch}) > 1:
@@ -34,7 +36,7 @@ def distill_scenes(
     start = time.perf_counter()
     taken: dict[int, list[SceneOutcome]] = {}
     with torch.inference_mode(False), torch.no_grad():
-        edits = [FieldEdit(task, denoiser.device) for task in batch]
+        edits = [FieldEdit(task, denoiser.device, seed) for task in batch]
         run = Distillation(rule, SceneViews(edits, denoiser, batch[0].params.views, seed), denoiser, seed)
 
         def outcomes() -> list[SceneOutcome]:
@@ -43,12 +45,39 @@ def distill_scenes(
         def take(steps: int) -> None:
             taken[steps] = outcomes()
 
-        run.run(on_step, snapshots, take)
+        def keep(steps: int) -> None:
+            if unfinished is not None and unfinished.due:
+                unfinished.write(_state(run, edits, steps))
+
+        first = _resume(run, edits, unfinished, snapshots)
+        run.run(on_step, snapshots, take, first, keep)
         final = outcomes()
     return [
         replace(outcome, snapshots={steps: made[row] for steps, made in taken.items()})
         for row, outcome in enumerate(final)
     ]
+
+
+def _state(run: Distillation, edits: Sequence[FieldEdit], steps: int) -> State:
+    state = run.state(steps)
+    fields = {
+        name: value for row, edit in enumerate(edits) for name, value in edit.state(f"field{row}").items()
+    }
+    return replace(state, tensors={**state.tensors, **fields})
+
+
+def _resume(
+    run: Distillation, edits: Sequence[FieldEdit], unfinished: Keeper | None, snapshots: Sequence[int]
+) -> int:
+    """Puts the state of an unfinished edit back, if there is one; the number of steps that are done."""
+    state = unfinished.read() if unfinished is not None else None
+    # What was seen on the way is not kept: where it is wanted, the way is gone again.
+    if state is None or any(wanted <= state.steps for wanted in snapshots):
+        return 0
+    run.restore(state)
+    for row, edit in enumerate(edits):
+        edit.restore(f"field{row}", state.tensors)
+    return state.steps
 
 
 def _outcomes(

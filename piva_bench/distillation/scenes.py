@@ -49,11 +49,15 @@ class EditableScene(Protocol):
     def prompts(self, view: int) -> tuple[str, str]:
         """Source and target prompt as they describe a view."""
 
-    def show(self, views: Sequence[int]) -> View:
-        """The edit as it is, with gradients."""
+    @property
+    def still(self) -> bool:
+        """Whether a view of the source looks the same at every step."""
 
-    def show_source(self, view: int) -> View:
-        """The source, V = 1."""
+    def show(self, views: Sequence[int], step: int) -> View:
+        """The edit as it is, as a step sees it, with gradients."""
+
+    def show_source(self, view: int, step: int) -> View:
+        """The source as a step sees it, V = 1."""
 
     def penalty(self) -> Tensor:
         """What the edit pays beside the rule's gradient; a scalar."""
@@ -77,8 +81,8 @@ def choose_views(seed: int, step: int, count: int, wanted: int) -> tuple[int, ..
 class SceneViews:
     """Views of a batch of scenes; see ``Parameterization``.
 
-    All views of all scenes pass the encoder together. A view of the source is rendered and encoded once. Adapters
-    that are trained after the edit has moved learn the views it was moved by, as in the official code of VSD.
+    A view of a source that is still is encoded once. Adapters trained after the edit has moved learn the views it was
+    moved by, as in the official code of VSD.
 
     Args:
         scenes: to be edited.
@@ -108,9 +112,9 @@ class SceneViews:
         chosen = [choose_views(self.seed, index, scene.count, self.views) for scene in self.scenes]
         pairs = list(zip(self.scenes, chosen, strict=True))
         with torch.inference_mode(False), torch.enable_grad():
-            shown = [scene.show(views) for scene, views in pairs]
+            shown = [scene.show(views, index) for scene, views in pairs]
             self._latents = self.denoiser.encode(torch.cat([one.pictures for one in shown]) * 2 - 1)
-        known = [self._source(number, view) for number, views in enumerate(chosen) for view in views]
+        known = [self._source(number, view, index) for number, views in enumerate(chosen) for view in views]
         prompts = [scene.prompts(view) for scene, views in pairs for view in views]
         return Observation(
             self._latents.detach(),
@@ -122,13 +126,16 @@ class SceneViews:
             torch.cat([depth for _, depth in known]),
         )
 
-    def _source(self, number: int, view: int) -> tuple[Tensor, Tensor]:
+    def _source(self, number: int, view: int, step: int) -> tuple[Tensor, Tensor]:
         """Latents and depth of a source's view."""
-        kept = self._sources[number]
-        if view not in kept:
-            shown = self.scenes[number].show_source(view)
-            kept[view] = self.denoiser.encode_images(shown.pictures * 2 - 1), shown.depth
-        return kept[view]
+        kept, scene = self._sources[number], self.scenes[number]
+        if view in kept:
+            return kept[view]
+        shown = scene.show_source(view, step)
+        seen = self.denoiser.encode_images(shown.pictures * 2 - 1), shown.depth
+        if scene.still:
+            kept[view] = seen
+        return seen
 
     def step(self, gradient: Tensor) -> None:
         """Moves the scenes along a gradient [R, C, h, w]; of a scene's views the mean."""

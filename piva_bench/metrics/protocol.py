@@ -103,7 +103,8 @@ class ViewsPair:
         source: the object that was edited.
         edited: the result.
         reference: the exact counterfactual, if the dataset has one.
-        backgrounds: uint8 [V, H, W, 3], what lies behind all of them.
+        backgrounds: uint8 [V, H, W, 3], the place that the source stands in and prompts may name.
+        backdrops: uint8 [B, V, H, W, 3], places that no edit has seen.
         prompts: source and target prompt as they describe "front", "side" and "back".
     """
 
@@ -111,6 +112,7 @@ class ViewsPair:
     edited: PosedViews
     reference: PosedViews | None
     backgrounds: Pixels
+    backdrops: Pixels
     prompts: Mapping[str, tuple[str, str]]
 
 

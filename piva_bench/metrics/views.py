@@ -1,9 +1,9 @@
 """Scores of a 3D edit from posed views of source, edit and counterfactual: pure functions of what they are given.
 
-Embeddings are [V, D] in the order of the views; texts [D], or [V, D] where each view has its own. They need not be
-normalised, every function does it, before any difference is taken (Vox-E's script takes differences of raw
-embeddings, which weighs views by their norm; its numbers are not these). A value that has none is
-:class:`Undefined` with a reason.
+Embeddings are [B, V, D]: the V views in order, before each of B backdrops; texts [D], or [V, D] where each view has
+its own. Of a view the backdrop counts before which it does worst. Embeddings need not be normalised, every function
+does it, before any difference is taken (Vox-E's script takes differences of raw embeddings, which weighs views by their
+norm; its numbers are not these). A value that has none is :class:`Undefined` with a reason.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 
 from piva_bench.metrics.protocol import Undefined
 
@@ -36,14 +37,22 @@ def _cosines(first: Vectors, second: Vectors) -> NDArray[np.float64]:
     return np.where(defined, cosine, np.nan)
 
 
-def _mean(values: NDArray[np.floating], reason: str) -> Value:
-    defined = values[np.isfinite(values)]
+def worst_mean(values: NDArray[np.floating], reason: str, *, higher: bool = True) -> Value:
+    """Mean over views of the worst value [B, V] before any backdrop; NaN has none.
+
+    Args:
+        values: one for each backdrop and view.
+        reason: why there is none, if there is none.
+        higher: whether high is good.
+    """
+    worst = (np.fmin if higher else np.fmax).reduce(values, axis=0)
+    defined = worst[np.isfinite(worst)]
     return float(defined.mean()) if defined.size else Undefined(reason)
 
 
-def clip_similarity(views: Vectors, text: Vectors) -> float:
+def clip_similarity(views: Vectors, text: Vectors) -> Value:
     """Mean cosine of the views with their text."""
-    return float((unit(views) * unit(text)).sum(-1).mean())
+    return worst_mean((unit(views) * unit(text)).sum(-1), "there is no view")
 
 
 def directional_similarity(
@@ -57,11 +66,14 @@ def directional_similarity(
     if (np.linalg.norm(wanted, axis=-1) <= SMALL).all():
         return Undefined("source and target prompt have the same embedding")
     change = unit(edit) - unit(source)
-    return _mean(_cosines(change, np.broadcast_to(wanted, change.shape)), "no view was changed")
+    return worst_mean(_cosines(change, np.broadcast_to(wanted, change.shape)), "no view was changed")
 
 
 def direction_consistency(source: Vectors, edit: Vectors, *, closed: bool = True) -> Value:
-    """Mean cosine of the changes of neighbouring views (InstructNeRF2NeRF, section 4).
+    """Mean cosine of the edit vectors of neighbouring views, edit less source.
+
+    Three formulas go by this name: this one; the cosine of the edit's step from view to view with the source's, which
+    is what Instruct-NeRF2NeRF's authors compute; and the cosine of neighbouring frames' embeddings.
 
     Args:
         source: embeddings of the source's views.
@@ -69,52 +81,12 @@ def direction_consistency(source: Vectors, edit: Vectors, *, closed: bool = True
         closed: whether the last view neighbours the first, as on a turntable.
     """
     change = unit(edit) - unit(source)
-    following = np.roll(change, -1, axis=0)
-    cosines = _cosines(change, following)
-    return _mean(cosines if closed else cosines[:-1], "no two neighbouring views were changed")
+    cosines = _cosines(change, np.roll(change, -1, axis=1))
+    return worst_mean(cosines if closed else cosines[:, :-1], "no two neighbouring views were changed")
 
 
-def janus_index(views: Vectors, azimuths: Vectors, front: Vectors, back: Vectors) -> Value:
-    """Share of the views from behind (over 90 degrees) that look more like the front's text than the back's.
-
-    0 is an object with one face; a face on every side gives 1.
-    """
-    behind = np.abs(azimuths) > 90
-    if not behind.any():
-        return Undefined("no view looks from behind")
-    if np.allclose(front, back):
-        return Undefined("the prompts do not tell the front from the back")
-    seen = unit(views[behind])
-    return float((seen @ unit(front) > seen @ unit(back)).mean())
-
-
-def front_confusion(views: Vectors, reference: Vectors, azimuths: Vectors) -> Value:
-    """Share of the views from behind that are nearer to the counterfactual's front than to its view from there.
-
-    It needs no text, and the counterfactual itself has 0; an object that looks the same from all sides says little.
-    """
-    behind = np.abs(azimuths) > 90
-    if not behind.any():
-        return Undefined("no view looks from behind")
-    seen, true = unit(views), unit(reference)
-    front = seen[behind] @ true[np.abs(azimuths).argmin()]
-    return float((front > (seen[behind] * true[behind]).sum(-1)).mean())
-
-
-def front_repetition(views: Vectors, azimuths: Vectors) -> Value:
-    """Mean cosine of the views from behind with the frontmost view. Read it beside the source's own value.
-
-    It needs no text: a face that appears at the back makes the back resemble the front.
-    """
-    behind = np.abs(azimuths) > 90
-    if not behind.any():
-        return Undefined("no view looks from behind")
-    seen = unit(views)
-    return float((seen[behind] @ seen[np.abs(azimuths).argmin()]).mean())
-
-
-Attributes = Sequence[Mapping[str, str]]
-"""What a classifier reads off each view: attribute to value."""
+Attributes = Sequence[Sequence[Mapping[str, str]]]
+"""What a classifier reads, before each backdrop, off each view: attribute to value."""
 
 
 def attribute_scores(
@@ -123,8 +95,9 @@ def attribute_scores(
     """What of an edit a classifier sees, and what it sees of the rest; shares of views.
 
     What the edit is to change is what the classifier itself sees differ between source and counterfactual in at
-    least half of the views; the yardstick is its reading of the counterfactual in the same view. So a mistake that
-    it makes on both is not counted against the method.
+    least half of the views, all backdrops together; the yardstick is its reading of the counterfactual in the same view
+    before the same backdrop. So a mistake that it makes on both is not counted against the method. A view shows a value
+    if it does so before every backdrop.
 
     Args:
         source: readings of the source's views.
@@ -132,15 +105,19 @@ def attribute_scores(
         reference: of the counterfactual's.
         names: which side each view shows; ``edit_accuracy_worst`` is that of the side that shows the edit least.
     """
-    heads = list(reference[0])
-    same = {
-        head: np.array([a[head] == b[head] for a, b in zip(edit, reference, strict=True)]) for head in heads
+    heads = list(reference[0][0])
+
+    def differs(first: Attributes, head: str) -> NDArray[np.bool_]:
+        """[B, V] whether a reading is another one than the counterfactual's."""
+        return np.array([
+            [a[head] != b[head] for a, b in zip(*pair, strict=True)]
+            for pair in zip(first, reference, strict=True)
+        ])  # fmt: skip
+
+    same: dict[str, NDArray[np.bool_]] = {
+        head: np.all(~differs(edit, head), axis=0, keepdims=True)[0] for head in heads
     }
-    meant = [
-        head
-        for head in heads
-        if 2 * sum(a[head] != b[head] for a, b in zip(source, reference, strict=True)) >= len(reference)
-    ]
+    meant = [head for head in heads if differs(source, head).mean() >= 0.5]
     kept = [head for head in heads if head not in meant]
     unseen = Undefined("the classifier sees no attribute change in the counterfactual")
     sides = [np.array([name == side for name in names]) for side in sorted(set(names))]
@@ -163,6 +140,18 @@ def silhouette_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Value
     """Intersection over union of silhouettes [V, H, W], all views pooled."""
     union = int((first | second).sum())
     return int((first & second).sum()) / union if union else Undefined("nothing is seen in either")
+
+
+def haze(edit: NDArray[np.floating], *known: NDArray[np.floating]) -> Value:
+    """Mean opacity of an edit where nothing should be, in [0, 1]; all views pooled.
+
+    Args:
+        edit: its alpha [V, H, W].
+        known: alphas of what may be there. A pixel round them is left out: edges of renders are soft.
+    """
+    filled = binary_dilation(np.maximum.reduce(known) > 0, np.ones((1, 3, 3), bool))
+    empty = edit[~filled]
+    return float(empty.mean(dtype=np.float64)) if empty.size else Undefined("the object fills every view")
 
 
 def depth_change(first: NDArray[np.floating], second: NDArray[np.floating], size: float) -> Value:

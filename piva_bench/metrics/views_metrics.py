@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from piva_bench.metrics.protocol import MetricInfo
 
-_VIEWS = "Mean over all views of the turntable."
-_SOME = "Mean over every third view of the turntable."
+_WORSE = "of each the worse of two backdrops that the edit has not seen"
+_VIEWS = f"Mean over all views of the turntable, {_WORSE}."
+_SOME = f"Mean over every sixth view of the turntable, {_WORSE}."
 _CAP = "At most 58.92 dB (rounding to 8 bits), which equal pictures get."
 _DEPTH = "as a share of the source's size, where both hit something."
 
@@ -22,8 +23,6 @@ class Clip:
     Attributes:
         note: which CLIP it is.
         prompts: when the target prompt names the side.
-        janus: how to read the Janus index.
-        confusion: how to read the one against the counterfactual.
         headlines: the names of those that compact tables show, without ``end``.
         end: ends their names.
         mark: ends their titles.
@@ -31,8 +30,6 @@ class Clip:
 
     note: str
     prompts: str
-    janus: str
-    confusion: str
     headlines: tuple[str, ...]
     end: str = ""
     mark: str = ""
@@ -67,12 +64,13 @@ def text_metrics(clip: Clip) -> Metrics:
     """Does the edit show what its prompt says, from all sides?"""
     return clip.named(
         MetricInfo("clip_similarity", "CLIP", "cosine", "higher", 100, "text", description=
-            f"Cosine of the edit to the target prompt, which names the side {clip.prompts}. {_VIEWS}"),
+            f"Cosine of the edit to the target prompt, which names the side {clip.prompts}. Mean over all views of the "
+            "turntable, in the scene's own place, which prompts may name."),
         MetricInfo("clip_similarity_source", "CLIP source", "cosine", "none", 100, "text", description=
             "The same of the unedited source: what it would be without any edit."),
         MetricInfo("clip_directional", "CLIP dir.", "cosine", "higher", 100, "text", description=
             "Cosine between the change of a view's embedding and the change of the prompt's, source to edit, of unit "
-            "embeddings (Instruct-NeRF2NeRF, arXiv 2303.12789); views without change are left out."),
+            f"embeddings (Instruct-NeRF2NeRF, arXiv 2303.12789); views without change are left out. {_VIEWS}"),
     )
 
 
@@ -104,26 +102,17 @@ INCONSISTENCY = (
 def views_metrics(clip: Clip) -> Metrics:
     """Do the views show one object, to a CLIP?"""
     return clip.named(
-        MetricInfo("direction_consistency", "Dir. consistency", "cosine", "higher", 100, "views", description=
-            "Cosine of the changes of the embeddings of neighbouring views, source to edit "
-            "(Instruct-NeRF2NeRF, arXiv 2303.12789)."),
-        MetricInfo("front_confusion", "Janus cf", "share", "lower", 100, "oracle", description=
-            "Share of the views from behind whose embedding is nearer to the counterfactual's front view than to its "
-            f"view from the same side: a front seen at the back. {clip.confusion}"),
-        MetricInfo("janus_index", "Janus", "share", "lower", 100, "views", description=
-            "Share of the views from behind that are nearer to the front's prompt than to the back's. "
-            f"{clip.janus}"),
-        MetricInfo("janus_index_source", "Janus source", "share", "none", 100, "views", description=
-            "The same of the source's views: how well this CLIP tells this object's back from its front."),
-        MetricInfo("front_repetition", "Front repet.", "cosine", "none", 100, "views", description=
-            "Mean cosine of the views from behind with the frontmost one: no text needed."),
-        MetricInfo("front_repetition_source", "Front repet. source", "cosine", "none", 100, "views", description=
-            "The same of the source's views."),
+        MetricInfo("direction_consistency", "Dir. consistency (edit vectors)", "cosine", "higher", 100, "views",
+            description="Cosine between the edit vectors of neighbouring views, E(edit) - E(source) here and there, "
+            f"with unit embeddings E. {_VIEWS} Of the formulas in use under this name it is the one of edit vectors. "
+            "Instruct-NeRF2NeRF's authors give neighbouring frames to the directional score (the cosine of the edit's "
+            "step from view to view with the source's), others compare the frames' embeddings themselves: their "
+            "numbers are not these."),
     )
 
 
 def truth_metrics(distances: Sequence[Distance], *, headline: bool) -> Metrics:
-    """How far is it from the true edit? ``headline``: whether compact tables show two of them."""
+    """How far is it from the true edit? ``headline``: whether compact tables show three of them."""
     return (
         MetricInfo("reference_psnr", "PSNR cf", "dB", "higher", 1, "oracle", headline=headline, description=
             f"Edit against the exact counterfactual. {_VIEWS} {_CAP}"),
@@ -133,6 +122,9 @@ def truth_metrics(distances: Sequence[Distance], *, headline: bool) -> Metrics:
             f"{each.what} between edit and exact counterfactual. {_SOME}") for each in distances),
         MetricInfo("reference_silhouette_iou", "Sil. IoU cf", "", "higher", 100, "oracle", headline=headline,
             description="Intersection over union of the silhouettes of edit and counterfactual, all views pooled."),
+        MetricInfo("haze", "Haze", "share", "lower", 100, "oracle", headline=headline, description=
+            "Mean opacity of the edit where neither source nor counterfactual has anything, a pixel round both left "
+            "out; all views pooled: fog and floaters that an edit leaves in the air."),
         MetricInfo("reference_depth_change", "Depth error cf", "", "lower", 100, "oracle", description=
             f"Mean absolute difference of the depths of edit and counterfactual, {_DEPTH}"),
     )

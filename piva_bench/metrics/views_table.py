@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -16,16 +17,14 @@ from piva_bench.metrics.views import (
     depth_change,
     direction_consistency,
     directional_similarity,
-    front_confusion,
-    front_repetition,
-    janus_index,
+    haze,
     silhouette_iou,
+    worst_mean,
 )
 from piva_bench.metrics.views_consistency import back_project, multi_view_consistency
-from piva_bench.scene.cameras import Cameras
 from piva_bench.scene.views import PosedViews
 
-EVERY = 3
+EVERY = 6
 """Perceptual distances look at one view in so many: ST-LPIPS costs ten times what all else in the embedded world does,
 and neighbours agree."""
 NO_REFERENCE = Undefined("the sample has no counterfactual views")
@@ -59,7 +58,8 @@ def score_views(
     """Scores of one edit over the views of a turntable. What needs a counterfactual that is not there is undefined.
 
     Args:
-        pair: the edit, its source and perhaps its counterfactual; each view is compared with the prompt of its side.
+        pair: the edit, its source and perhaps its counterfactual; each view is compared with the prompt of its side,
+            and the backdrop counts before which it does worst.
         encoders: CLIPs by what is appended to the names of their metrics.
         distances: perceptual distances by name; each adds ``source_<name>`` and ``reference_<name>``, over one view
             in `EVERY`.
@@ -72,15 +72,17 @@ def score_views(
         known["reference"] = pair.reference
     for views in known.values():
         _same_cameras(views, edit)
-    background = pair.backgrounds / np.float32(255)
-    pictures = {name: views.composite(background) for name, views in known.items()}
-    edited = edit.composite(background)
+    pictures = {name: shown(views, pair.backdrops) for name, views in known.items()}
+    edited = shown(edit, pair.backdrops)
     scores: dict[str, Value] = {
         "view_inconsistency": _consistency(edit),
         "view_inconsistency_source": _consistency(pair.source),
+        "haze": haze(edit.alpha, *(views.alpha for views in known.values()))
+        if "reference" in known
+        else NO_REFERENCE,
     }
     for end, encoder in encoders.items():
-        found = _embedded(encoder, edited, pictures, pair.prompts, edit.cameras)
+        found = _embedded(encoder, pair)
         scores |= {f"{name}{end}": value for name, value in found.items()}
     near = {
         name: _against(views, pictures[name], edit, edited, distances or {}) for name, views in known.items()
@@ -90,30 +92,28 @@ def score_views(
     return scores | {f"{name}_{each}": value for name in near for each, value in near[name].items()}
 
 
-def _embedded(
-    encoder: Encoder, edited: Pixels, known: Mapping[str, Pixels], prompts: Prompts, cameras: Cameras
-) -> dict[str, Value]:
-    """What a CLIP says of the edit's pictures, beside those of the source and perhaps the reference."""
-    second = np.asarray(encoder.encode_images(list(edited)))
-    seen = {name: np.asarray(encoder.encode_images(list(pictures))) for name, pictures in known.items()}
-    first = seen["source"]
-    texts = np.asarray(encoder.encode_texts([text for pair in prompts.values() for text in pair]))
-    told = {side: texts[2 * number : 2 * number + 2] for number, side in enumerate(prompts)}
-    of_source, of_target = np.stack([told[side] for side in cameras.view_names], axis=1)
-    front, back = told["front"][1], told["back"][1]
-    azimuths = cameras.azimuths
+def shown(views: PosedViews, backdrops: Pixels) -> Pixels:
+    """The views before each backdrop, uint8 [B, V, H, W, 3]."""
+    return np.stack([views.composite(place / np.float32(255)) for place in backdrops])
+
+
+def _embedded(encoder: Encoder, pair: ViewsPair) -> dict[str, Value]:
+    """What a CLIP says of the edit's pictures, beside those of the source."""
+    # Prompts may name the place, so likeness to them is only fair there; of changes the place is no part.
+    places = np.concatenate([pair.backgrounds[None], pair.backdrops])
+    (home, *away), (home_source, *away_source) = (
+        [np.asarray(encoder.encode_images(list(turn))) for turn in shown(views, places)]
+        for views in (pair.edited, pair.source)
+    )
+    first, second = np.stack(away_source), np.stack(away)
+    texts = np.asarray(encoder.encode_texts([text for told in pair.prompts.values() for text in told]))
+    told = {side: texts[2 * number : 2 * number + 2] for number, side in enumerate(pair.prompts)}
+    of_source, of_target = np.stack([told[side] for side in pair.edited.cameras.view_names], axis=1)
     return {
-        "clip_similarity": clip_similarity(second, of_target),
-        "clip_similarity_source": clip_similarity(first, of_target),
+        "clip_similarity": clip_similarity(home[None], of_target),
+        "clip_similarity_source": clip_similarity(home_source[None], of_target),
         "clip_directional": directional_similarity(first, second, of_source, of_target),
         "direction_consistency": direction_consistency(first, second),
-        "janus_index": janus_index(second, azimuths, front, back),
-        "janus_index_source": janus_index(first, azimuths, front, back),
-        "front_repetition": front_repetition(second, azimuths),
-        "front_repetition_source": front_repetition(first, azimuths),
-        "front_confusion": front_confusion(second, seen["reference"], azimuths)
-        if "reference" in seen
-        else NO_REFERENCE,
     }
 
 
@@ -137,27 +137,34 @@ def _against(
     known: PosedViews, pictures: Pixels, edit: PosedViews, edited: Pixels, distances: Mapping[str, Distance]
 ) -> dict[str, Value]:
     """How near an edit's views are to others: pixels, structure, silhouettes, depth."""
-    pairs = list(zip(pictures, edited, strict=True))
+    views = range(len(edit))
+
+    def over_views(distance: Callable[[Pixels, Pixels], Value]) -> Value:
+        turns = zip(pictures, edited, strict=True)
+        values = [[_number(distance(known[i], edited[i])) for i in views] for known, edited in turns]
+        return worst_mean(np.array(values), "defined for no view")
+
     large = min(known.cameras.width, known.cameras.height) >= 11
     return {
-        "psnr": _over_views([psnr(a, b) for a, b in pairs]),
-        "ssim": _over_views([ssim(a, b) for a, b in pairs])
-        if large
-        else Undefined("pictures smaller than SSIM's window"),
+        "psnr": over_views(psnr),
+        "ssim": over_views(ssim) if large else Undefined("pictures smaller than SSIM's window"),
         "silhouette_iou": silhouette_iou(known.silhouettes, edit.silhouettes),
         "depth_change": Undefined("the views have no depth")
         if known.depth is None or edit.depth is None
         else depth_change(known.depth, edit.depth, _size(known)),
         **{
-            name: _over_views(distance(pictures[::EVERY], edited[::EVERY]))
+            name: worst_mean(
+                np.array([distance(a[::EVERY], b[::EVERY]) for a, b in zip(pictures, edited, strict=True)]),
+                "defined for no view",
+                higher=False,
+            )
             for name, distance in distances.items()
         },
     }
 
 
-def _over_views(values: Sequence[Value]) -> Value:
-    defined = [value for value in values if not isinstance(value, Undefined)]
-    return float(np.mean(defined)) if defined else Undefined("defined for no view")
+def _number(value: Value) -> float:
+    return math.nan if isinstance(value, Undefined) else value
 
 
 def _size(views: PosedViews) -> float:

@@ -36,6 +36,8 @@ class SceneEdit:
     """
 
     sample_id = "scene"
+    still = True
+    """A capture has its own surroundings."""
 
     def __init__(
         self, scene: NerfstudioScene, cameras: Cameras, prompts: tuple[str, str], optimizers: Optimizers
@@ -54,13 +56,13 @@ class SceneEdit:
         """Source and target prompt, the same for every view: which side of a capture is its front, nobody knows."""
         return self._prompts
 
-    def show(self, views: Sequence[int]) -> View:
+    def show(self, views: Sequence[int], step: int) -> View:
         """The edit as it is, with gradients."""
         self._looks, self._views = self._looks + 1, tuple(views)
         return _view(self.scene.render(self.cameras[self._views]))
 
     @torch.no_grad()
-    def show_source(self, view: int) -> View:
+    def show_source(self, view: int, step: int) -> View:
         """The scene as it was."""
         return _view(self.source.render(self.cameras[[view]]))
 

@@ -13,13 +13,17 @@ from piva_bench.report.comparisons import (
     strength_comparisons,
     strength_markdown,
 )
+from piva_bench.report.diagnoses import diagnoses, diagnoses_frame, diagnoses_markdown
+from piva_bench.report.drift import courses, drift_frame, drift_markdown, drift_metrics
 from piva_bench.report.figures import plane, write_figures
 from piva_bench.report.formats import csv_text
 from piva_bench.report.html import report_page
+from piva_bench.report.plots import load_traces
 from piva_bench.report.tables import Table
 from piva_bench.runs.inside import Warn, ignore, write_own
 
-LINKED = ("strength.md", "strength.csv", "pareto.csv", "published.md")
+LINKED = ("strength.md", "strength.csv", "pareto.csv", "drift.md", "drift.csv", "adapters.md", "adapters.csv",
+          "published.md")  # fmt: skip
 """What the page links to where it was written."""
 
 
@@ -31,8 +35,8 @@ def write_analysis(
     output_dir: Path,
     warn: Warn = ignore,
 ) -> None:
-    """Write ``comparisons`` and ``strength`` as CSV and Markdown, ``pareto.csv``, the figures as PNG and SVG, and
-    ``index.html``.
+    """Write ``comparisons``, ``strength``, ``drift`` and ``adapters`` as CSV and Markdown, ``pareto.csv``, the figures
+    as PNG and SVG, and ``index.html``.
 
     Args:
         directory: the report's.
@@ -52,6 +56,12 @@ def write_analysis(
         files["strength.csv"] = csv_text(frame)
         files["pareto.csv"] = csv_text(front)
         files["strength.md"] = strength_markdown(frame, front, *axes)
+    if found := courses(results):
+        files["drift.csv"] = csv_text(drift_frame(found))
+        files["drift.md"] = drift_markdown(found, drift_metrics(results))
+    if known := diagnoses(load_traces(output_dir, results)):
+        files["adapters.csv"] = csv_text(diagnoses_frame(known))
+        files["adapters.md"] = diagnoses_markdown(known)
     figures = write_figures(directory, results, by_method, by_type, output_dir, warn)
     linked = [name for name in LINKED if name in files or (directory / name).exists()]
     sweeps = sorted(path.parent.name for path in directory.glob("*/tradeoff.png"))

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from piva_bench.errors import UserError
 from piva_bench.metrics.protocol import MetricInfo
 from piva_bench.report.curves import to_png, to_svg
+from piva_bench.report.drift import courses, drift, drift_metrics
 from piva_bench.report.plots import colour_drift, convergence, cost_quality, load_traces, type_bars
 from piva_bench.report.results import head, metrics_of
 from piva_bench.report.sweep import choose_axes
@@ -22,6 +23,7 @@ TITLES = {
     "cost": "Cost against quality",
     "colour": "What became of the colours",
     "convergence": "Convergence",
+    "drift": "Drift over steps",
 }
 
 
@@ -68,3 +70,5 @@ def _figures(
         yield "colour", colour_drift(results, colours, head(results))
     if traces := load_traces(output_dir, results, warn):
         yield "convergence", convergence(traces, head(results))
+    if found := courses(results):
+        yield "drift", drift(found, drift_metrics(results), head(results))

@@ -12,7 +12,7 @@ import pandas as pd
 from piva_bench.metrics.protocol import MetricInfo
 from piva_bench.report.results import SECTIONS
 from piva_bench.report.statistics import Interval
-from piva_bench.report.tables import NOTE, Row, Table
+from piva_bench.report.tables import Row, Table
 from piva_bench.text import printable
 
 MISSING = "–"
@@ -101,7 +101,12 @@ def to_markdown(table: Table) -> str:
     grouped = table.rows and table.rows[0].group is not None
     first = ["Edit type", "Method"] if grouped else ["Method"]
     heads = [*first, "N", *map(heading, table.metrics), *(name for name, _, _ in COSTS)]
-    lines = [f"### {table.title}", "", *(markdown_escape(line) + "  " for line in table.head), f"{NOTE}", ""]
+    lines = [f"### {table.title}", "", *(markdown_escape(line) + "  " for line in table.head)]
+    lines += [
+        *(markdown_escape(line) + "  " for line in table.notes[:-1]),
+        markdown_escape(table.notes[-1]),
+        "",
+    ]
     lines += [
         "| " + " | ".join(heads) + " |",
         "|" + "---|" * len(first) + "---:|" * (len(heads) - len(first)),
@@ -149,7 +154,7 @@ def to_latex(table: Table) -> str:
     grouped = table.rows and table.rows[0].group is not None
     first = ["Edit type", "Method"] if grouped else ["Method"]
     heads = [*first, "N", *map(_latex_heading, table.metrics), *(latex_escape(name) for name, _, _ in COSTS)]
-    caption = latex_escape(". ".join((table.title, *table.head, NOTE)) + ".")
+    caption = latex_escape(". ".join((table.title, *table.head, *table.notes)) + ".")
     lines = [
         r"\begin{table}[t]",
         r"\centering",

@@ -15,7 +15,7 @@ from piva_bench.report.comparisons import METHOD, compared_metrics, p_text, powe
 from piva_bench.report.figures import TITLES
 from piva_bench.report.formats import COSTS, blocks, cell, costs, counts, heading
 from piva_bench.report.results import SECTIONS, head
-from piva_bench.report.tables import NOTE, Table
+from piva_bench.report.tables import Table
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _ENVIRONMENT = jinja2.Environment(
@@ -105,7 +105,7 @@ def _table(table: Table) -> dict[str, Any]:
         parts.append({"section": section if section != SECTIONS["method"] else "", "rows": lines})
     return {
         "caption": table.title,
-        "lines": [*table.head, NOTE],
+        "lines": [*table.head, *table.notes],
         "first": first,
         "heads": [(heading(metric), metric.description) for metric in table.metrics]
         + [(name, "") for name, _, _ in COSTS],

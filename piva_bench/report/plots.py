@@ -145,7 +145,7 @@ def convergence(traces: Mapping[str, Mapping[str, np.ndarray]], head: Sequence[s
     """Every scalar of the optimisation over its steps: mean over edits, and the middle half of them as a band.
 
     Args:
-        traces: for each variant, for each scalar, [edits, steps]; NaN after an edit has ended.
+        traces: for each variant, for each scalar, [edits, steps]; NaN where not measured, and after an edit has ended.
         head: what the numbers stand on.
     """
     names = list(dict.fromkeys(name for of_variant in traces.values() for name in of_variant))
@@ -158,11 +158,12 @@ def convergence(traces: Mapping[str, Mapping[str, np.ndarray]], head: Sequence[s
                 if name not in scalars:
                     continue
                 values, colour = scalars[name], COLOURS[place % len(COLOURS)]
-                steps = np.arange(1, values.shape[1] + 1)
+                measured = ~np.isnan(values).all(axis=0)
+                steps, values = np.flatnonzero(measured) + 1, values[:, measured]
                 low, high = np.nanquantile(values, [0.25, 0.75], axis=0)
                 (line,) = axes.plot(
                     steps, np.nanmean(values, axis=0), color=colour, linestyle=DASHES[place % len(DASHES)],
-                    linewidth=1.3, label=_cut(variant),
+                    linewidth=1.3, label=_cut(variant), marker="" if measured.all() else ".",
                 )  # fmt: skip
                 axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
                 drawn.setdefault(_cut(variant), line)
@@ -199,8 +200,7 @@ def _padded(rows: Sequence[Sequence[float | None]]) -> np.ndarray:
     padded = np.full((len(rows), max(map(len, rows))), np.nan)
     for line, row in zip(padded, rows, strict=True):
         line[: len(row)] = np.array(row, dtype=np.float64)
-    # A column in which nothing is known at all would only warn.
-    return padded[:, ~np.isnan(padded).all(axis=0)]
+    return padded
 
 
 def _axis(metric: MetricInfo) -> str:

@@ -18,6 +18,9 @@ NOTE = (
     "names it)"
 )
 
+SHAPE = "reference_silhouette_iou"
+"""How well an edit's shape agrees with the true one."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -56,6 +59,7 @@ class Table:
         metrics: its metric columns.
         rows: by group, then section, then label.
         setup: the set-up as values, for machine-readable formats.
+        notes: how to read it, and what a reader must not miss; a line each.
     """
 
     title: str
@@ -63,6 +67,7 @@ class Table:
     metrics: tuple[MetricInfo, ...]
     rows: tuple[Row, ...]
     setup: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = (NOTE,)
 
     def best(self, metric: MetricInfo, row: Row) -> bool:
         """Whether a row has the best mean among the rows it competes with (same group, same section)."""
@@ -142,7 +147,24 @@ def _table(results: pd.DataFrame, title: str, group: str | None) -> Table:
     order = list(SECTIONS)
     rows.sort(key=lambda row: (row.group or "", order.index(row.section), row.label))
     setup = {column: str(results[column].iloc[0]) for column in SETUP}
-    return Table(title, lines, metrics, tuple(rows), setup)
+    notes = (NOTE, *shape_notes(rows)) if group is None else (NOTE,)
+    return Table(title, lines, metrics, tuple(rows), setup, notes)
+
+
+def shape_notes(rows: Sequence[Row]) -> list[str]:
+    """Says it in words where edits of shape are on average further from the truth than no edit at all."""
+    known = [row for row in rows if SHAPE in row.cells and not math.isnan(row.cells[SHAPE].mean)]
+    undone = next((row.cells[SHAPE].mean for row in known if row.label.split(" (")[0] == "identity"), None)
+    if undone is None:
+        return []
+    below = [row for row in known if row.section != "reference" and row.cells[SHAPE].mean < undone]
+    if not below:
+        return []
+    each = ", ".join(f"{row.label} {100 * row.cells[SHAPE].mean:.1f}" for row in below)
+    return [
+        f"The silhouettes of {each} agree less with the counterfactual's than those of the unedited source "
+        f"({100 * undone:.1f}): to change nothing would be nearer to the true shape"
+    ]
 
 
 def _row(

@@ -13,7 +13,7 @@ from piva_bench.metrics.protocol import MetricInfo
 from piva_bench.report.formats import COSTS, blocks, cell, costs, counts, heading
 from piva_bench.report.results import SECTIONS
 from piva_bench.report.statistics import Interval
-from piva_bench.report.tables import NOTE, Table
+from piva_bench.report.tables import Table
 from piva_bench.streams import encodable
 
 UNLIMITED = 1000
@@ -35,7 +35,7 @@ def print_table(table: Table, console: Console) -> None:
 
     lines = [
         Text(say(table.title), style="bold"),
-        *(Text(say(line), style="dim") for line in (*table.head, NOTE)),
+        *(Text(say(line), style="dim") for line in (*table.head, *table.notes)),
     ]
     console.print(Group(*lines), soft_wrap=True)
     columns = list(range(len(metrics) + len(COSTS)))

@@ -13,6 +13,7 @@ from piva_bench.runs.record import Record
 from piva_bench.runs.request import Prepared
 from piva_bench.runs.scoring import Scorer, headline_metrics
 from piva_bench.runs.store import Store, Warn
+from piva_bench.runs.unfinished import remove_states
 from piva_bench.runs.watcher import Watcher
 
 
@@ -119,6 +120,7 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
                 made = _compute(pool, work.groups(size, by_sample), by_sample, store, watcher)
             finally:
                 pool.close()
+            remove_states(prepared.output_dir)
         else:
             watcher.started(0, headline, 0)
         if work.done:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from piva_bench.distillation.method import DistillationMethod
 from piva_bench.errors import UserError
 from piva_bench.files import write_atomic
+from piva_bench.key import content_key
 from piva_bench.method import EditMethod, OnStep, SceneTask
+from piva_bench.runs.inside import remove_file
 from piva_bench.runs.single import edit_failed
-from piva_bench.runs.views import encode_views
+from piva_bench.runs.unfinished import Unfinished
+from piva_bench.runs.views import encode_field, encode_views
 from piva_bench.scene.animation import write_turntable
 from piva_bench.scene.field import RadianceField
 from piva_bench.scene.kept_fields import fitted_field
@@ -24,6 +29,9 @@ if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
     from piva_bench.scene.sources import OwnScene
     from piva_bench.scene.views import PosedViews
+
+STATE = "unfinished.safetensors"
+"""The state of an edit on its way, in the folder that its results go to."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +51,15 @@ class SceneEdit:
     seconds: float
 
     def save(self, folder: Path, background: tuple[float, float, float]) -> list[Path]:
-        """Writes ``turntable.gif``, ``views.png``, ``depth.png`` and ``field.safetensors``; their paths.
+        """Writes ``turntable.gif``, ``views.png``, ``depth.png``, ``normals.png``, ``field.safetensors`` and, of what
+        has a surface, ``mesh.glb`` and ``mesh.ply``; their paths. The state of the unfinished edit is taken away.
 
         Raises:
             UserError: the folder cannot be written to.
         """
         views, depth = encode_views(self.edited)
         files = {"views.png": views, "depth.png": depth, "field.safetensors": self.field.to_bytes()}
+        files |= encode_field(self.field, self.edited.cameras)
         try:
             for name, content in files.items():
                 write_atomic(folder / name, content)
@@ -60,6 +70,7 @@ class SceneEdit:
             turntable = write_turntable(folder / "turntable.gif", columns)
         except OSError as error:
             raise UserError(f"Cannot write to {folder}: {error.strerror or error}.") from error
+        remove_file(folder / STATE)
         return [turntable, *(folder / name for name in files)]
 
 
@@ -74,6 +85,7 @@ def edit_scene(
     seed: int = 0,
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
     side_words: Mapping[str, str] | None = None,
+    folder: Path | None = None,
     on_fit: Callable[[int, float], None] | None = None,
     on_step: OnStep | None = None,
 ) -> SceneEdit:
@@ -89,6 +101,7 @@ def edit_scene(
         seed: of all noise.
         background: what the scene stands before; of opaque views the one they have.
         side_words: what is appended to the prompts by side, where the scene has a front.
+        folder: where the state of a rule's edit is kept on the way, and found after a kill.
         on_fit: told of every step of the fit.
         on_step: told of every step of the edit.
 
@@ -120,7 +133,31 @@ def edit_scene(
         params,
         {side: (source_prompt + more, target_prompt + more) for side, more in words.items()},
     )
-    (outcome,) = method.edit_scenes([task], denoiser, seed, on_step)
+    more: dict[str, Any] = {}
+    if folder is not None and isinstance(method, DistillationMethod):
+        identity = content_key(
+            {
+                "scene": digest.hexdigest(),
+                "background": list(background),
+                "turntable": hashlib.blake2b(scene.turntable.camera_to_world.tobytes()).hexdigest(),
+                "method": [method.card.name, method.card.version, _code(type(method))],
+                "params": [method.params.model_dump(), params.model_dump(), dict(params.stamp)],
+                "prompts": [source_prompt, target_prompt, dict(words)],
+                "model": [denoiser.fingerprint, str(denoiser.dtype)],
+                "seed": seed,
+            }
+        )
+        more["unfinished"] = Unfinished(folder, STATE, identity)
+    (outcome,) = method.edit_scenes([task], denoiser, seed, on_step, **more)
+    seconds = outcome.seconds + (more["unfinished"].earlier if more else 0.0)
     if outcome.views is None or outcome.field is None:
         raise edit_failed(outcome)
-    return SceneEdit(field.render_views(scene.turntable), outcome.views, outcome.field, outcome.seconds)
+    return SceneEdit(field.render_views(scene.turntable), outcome.views, outcome.field, seconds)
+
+
+def _code(cls: type) -> str:
+    """A method's own text, where it can be had: of one that is just being written the version says nothing."""
+    try:
+        return inspect.getsource(cls)
+    except (OSError, TypeError):
+        return ""

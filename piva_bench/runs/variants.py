@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -158,9 +159,11 @@ def _takers(parameter: str, classes: Sequence[tuple[str, type[EditMethod]]], kin
     if not takers:
         for other in {each for _, cls in classes for each in cls.kinds} - {kind}:
             if any(plain in cls.kinds[other].model_fields for _, cls in classes if other in cls.kinds):
+                near = get_close_matches(plain, {one for names in known.values() for one in names}, 1)
                 raise UserError(
-                    f"{plain} is a parameter of edits of {other}, and these are {kind}: see `piva-bench describe "
-                    "method`."
+                    f"{plain} is a parameter of edits of {other}, and these are {kind}"
+                    + (f" (which have {near[0]})" if near else "")
+                    + ": see `piva-bench describe method`."
                 )
         every = {one for names in known.values() for one in names}
         whose = f" of {' or '.join(_short(name) for name in known)}"

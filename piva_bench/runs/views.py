@@ -12,6 +12,7 @@ from piva_bench.errors import DataError
 
 if TYPE_CHECKING:
     from piva_bench.scene.cameras import Cameras
+    from piva_bench.scene.field import RadianceField
     from piva_bench.scene.views import PosedViews
 
 UNIT = "depth of level 1"
@@ -26,6 +27,21 @@ def depth_path(key: str) -> str:
 def field_path(key: str) -> str:
     """Where the radiance field of an edit lies, if it is kept."""
     return f"fields/{key}.safetensors"
+
+
+def encode_field(field: RadianceField, cameras: Cameras) -> dict[str, bytes]:
+    """A field for other programs, by what it is: its ``mesh.glb`` and ``mesh.ply``, and ``normals.png``.
+
+    A field without a surface has no mesh. The normals are a sheet of views like the pictures'.
+    """
+    from piva_bench.scene.export import field_mesh, normal_views, to_glb, to_ply
+
+    files = {"normals.png": encode_views(normal_views(field, cameras))[0]}
+    try:
+        mesh = field_mesh(field)
+    except DataError:
+        return files
+    return {"mesh.glb": to_glb(mesh), "mesh.ply": to_ply(mesh), **files}
 
 
 def encode_views(views: PosedViews) -> tuple[bytes, bytes]:

@@ -11,6 +11,7 @@ import torch
 
 from piva_bench.diffusion.kept import KeptRows
 from piva_bench.errors import DataError, MethodError, UserError
+from piva_bench.key import content_key
 from piva_bench.method import EditOutcome, Progress
 from piva_bench.runs.batch_size import PeakMemory, out_of_memory
 from piva_bench.runs.blame import describe
@@ -19,6 +20,7 @@ from piva_bench.runs.kinds.base import Task
 from piva_bench.runs.plan import Batch, Unit
 from piva_bench.runs.record import Record
 from piva_bench.runs.store import Edit, sha256
+from piva_bench.runs.unfinished import UNFINISHED, Unfinished
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
@@ -63,6 +65,7 @@ class Worker:
     def __init__(self, prepared: Prepared, scorer: Scorer, denoiser: Denoiser) -> None:
         self.prepared, self.scorer, self.denoiser = prepared, scorer, denoiser
         self._luck: dict[str, _Luck] = {}
+        self._states: list[Unfinished] = []
         self._noted: set[str] = set()
 
     def share(self) -> None:
@@ -101,7 +104,11 @@ class Worker:
                 # Where nothing could be edited the shorter runs have the same reason.
                 outcome = whole.snapshots.get(steps, whole)
                 edits.append(self._finish(unit, outcome, together, megabytes))
-        return [replace(edit, scores=self.scorer.score_edit(edit, tell.warn)) for edit in edits]
+        scored = [replace(edit, scores=self.scorer.score_edit(edit, tell.warn)) for edit in edits]
+        # As late as can be: until it is stored an edit that is killed goes on from its state.
+        while self._states:
+            self._states.pop().remove()
+        return scored
 
     def _edit(self, batch: Batch, tasks: list[Task], tell: Tell) -> list[EditOutcome]:
         """A batch's outcomes. What is too large for the memory is halved, now and from now on; if the method
@@ -159,14 +166,22 @@ class Worker:
             tell.step(share, progress.scalars)
 
         variant = batch.variant
+        keys = {unit.sample.id: unit.key for unit in batch.units}
         outcomes, seconds = KINDS[variant.kind].timed_edit(
-            variant.method(), tasks, self.denoiser, batch.seed, on_step, sorted(batch.shorter)
-        )
+            variant.method(), tasks, self.denoiser, batch.seed, on_step, sorted(batch.shorter),
+            self._unfinished([keys[task.sample_id] for task in tasks]),
+        )  # fmt: skip
         if [outcome.sample_id for outcome in outcomes] != [task.sample_id for task in tasks]:
             raise MethodError(
                 f"Method {variant.name} did not return one outcome per edit in order: mend its edit()."
             )
         return [replace(outcome, seconds=seconds / len(tasks)) for outcome in outcomes]
+
+    def _unfinished(self, keys: Sequence[str]) -> Unfinished:
+        identity = content_key({"edits": list(keys)})
+        state = Unfinished(self.prepared.output_dir, f"{UNFINISHED}/{identity}.safetensors", identity)
+        self._states.append(state)
+        return state
 
     def _finish(self, unit: Unit, outcome: EditOutcome, batch_size: int, megabytes: float | None) -> Edit:
         setup, variant = self.prepared.setup, unit.variant

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from piva_bench.params import MethodParams, parameter
 
-FIELD = "2"
+FIELD = "3"
 """Raise it when a change to how fields are edited changes their pictures; part of every such edit's key. Records
-without it are of the first version, where the room to grow was visible as thin fog."""
+without it are of the first version, where the room to grow was visible as thin fog; the second knew no backgrounds but
+the scene's."""
 
 
 class FieldParams(MethodParams):
@@ -51,6 +52,12 @@ class FieldEditParams(FieldParams):
         le=512,
         source="assumed",
         description="voxels beyond the source's surface in which the edit may grow; 0 lets it recolour and carve",
+    )
+    background: Literal["random", "scene"] = parameter(
+        "random",
+        source="official code",
+        description="what a view stands before in a step: a random colour (DreamFusion, threestudio), or the scene's "
+        "own place. Before one place alone a part can be painted like the wall behind it instead of removed",
     )
     view_prompts: bool = parameter(
         True,

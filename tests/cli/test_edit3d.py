@@ -6,6 +6,8 @@ import trimesh
 from PIL import Image
 
 from piva_bench.cli.app import EXIT_USER_ERROR
+from piva_bench.distillation.field_edit import FieldEdit
+from piva_bench.runs import unfinished
 from piva_bench.runs.views import decode_views
 from piva_bench.scene.cameras import RIG, Cameras
 from piva_bench.scene.field import RadianceField
@@ -22,7 +24,7 @@ SHORT = ("--param", "steps=2", "--param", "fit_steps=30", "--param", "fit_resolu
 @pytest.fixture
 def edit3d(cli, bench, monkeypatch, tmp_path):
     monkeypatch.setenv("PIVA_BENCH_FIELDS", str(tmp_path / "fields"))
-    return lambda *given: cli("edit3d", *given, *PROMPTS, "--model", bench / "model", *SHORT)
+    return lambda *given, short=SHORT: cli("edit3d", *given, *PROMPTS, "--model", bench / "model", *short)
 
 
 @pytest.fixture
@@ -82,10 +84,49 @@ def test_a_models_file_is_photographed_first_and_its_front_is_known(edit3d, tmp_
     box = trimesh.creation.box((1, 2, 3))
     box.visual.face_colors = (200, 40, 40, 255)
     box.export(tmp_path / "box.glb")
-    code, _, err = edit3d("--scene", "box.glb", "-m", "piva", "-o", "changed")
+    longer = tuple(word.replace("fit_steps=30", "fit_steps=150") for word in SHORT)
+    code, _, err = edit3d("--scene", "box.glb", "-m", "piva", "-o", "changed", short=longer)
     assert code == 0, err
-    assert (tmp_path / "changed" / "field.safetensors").is_file()
+    folder = tmp_path / "changed"
+    assert (folder / "field.safetensors").is_file()
+    before, after, painted = (
+        trimesh.load(path, force="mesh")
+        for path in (tmp_path / "box.glb", folder / "mesh.glb", folder / "mesh.ply")
+    )
+    # Two steps change little: the box is still one, standing as it stood, in the rig's size.
+    assert after.extents / after.extents.max() == pytest.approx(before.extents / 3, abs=0.12)
+    assert after.extents.max() == pytest.approx(RIG.edge, rel=0.15)
+    red, green, blue = np.median(np.asarray(painted.visual.vertex_colors)[:, :3], axis=0)
+    assert red > 1.5 * max(green, blue)
+    assert painted.extents == pytest.approx(after.extents)
+    with Image.open(folder / "normals.png") as sheet, Image.open(folder / "views.png") as pictures:
+        assert sheet.size == pictures.size
     assert open_scene(tmp_path / "box.glb", 32, 4).sided
+
+
+def test_a_killed_edit_goes_on_in_its_folder(edit3d, capture, tmp_path, monkeypatch):
+    monkeypatch.setattr(unfinished, "EVERY", 0)
+    short = tuple(word.replace("steps=2", "steps=4") for word in SHORT)
+    code, _, err = edit3d("--scene", capture, "-m", "dds", "-o", "whole", short=short)
+    assert code == 0, err
+    show, seen = FieldEdit.show, []
+
+    def killed(self, views, step):
+        seen.append(step)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return show(self, views, step)
+
+    monkeypatch.setattr(FieldEdit, "show", killed)
+    edit3d("--scene", capture, "-m", "dds", "-o", "again", short=short)
+    assert (tmp_path / "again" / "unfinished.safetensors").is_file()
+    code, _, err = edit3d("--scene", capture, "-m", "dds", "-o", "again", short=short)
+    assert code == 0, err
+    assert seen == [0, 1, 2, 2, 3]
+    names = {path.name for path in (tmp_path / "whole").iterdir()}
+    assert {path.name for path in (tmp_path / "again").iterdir()} == names
+    for name in names:
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_what_is_not_shown_of_a_model_is_said(edit3d, tmp_path):

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from piva_bench.data.backdrops import PLAIN, unseen
 from piva_bench.data.dataset import verify
 from piva_bench.data.scene_manifest import Stage
 from piva_bench.data.scenes import open_failure_modes, open_objaverse, read_scenes
@@ -61,6 +63,37 @@ def test_backgrounds_are_the_place_darkened_by_the_shadow(tiny):
     assert (picture[~solid] == turn.backgrounds[~solid]).all()
     assert (np.asarray(sample.load_source()) == picture[0]).all()
     assert (np.asarray(sample.load_reference()) != picture[0]).any()
+
+
+def test_edits_are_judged_before_places_that_they_have_not_seen(tiny):
+    root, truth = tiny
+    rng = np.random.default_rng(1)
+    near = np.clip(truth["set"].astype(int) + 3, 0, 255).astype(np.uint8)
+    others = {
+        "near": near,
+        "far": 255 - truth["set"],
+        "noise": rng.integers(0, 256, near.shape).astype(np.uint8),
+    }
+    for name, places in others.items():
+        Image.fromarray(np.concatenate(list(places), axis=1)).save(root / f"sets/{name}.webp", lossless=True)
+    # The last one has not been seen from the turntable's elevation.
+    edit_manifest(root, lambda m: m["sets"].update({key: [10, 20] for key in others} | {"elsewhere": [10]}))
+    sample = read_scenes("objaverse", root).samples[0]
+    backdrops, own = sample.load_backdrops(), sample.load_turntable().backgrounds
+    assert (backdrops[0] == others["far"][1]).all()
+    assert (backdrops[1] == others["noise"][1]).all()
+    assert backdrops.shape == (2, *own.shape)
+
+
+def test_where_no_other_place_is_known_backdrops_are_plain_and_unlike_what_is_there(tiny):
+    sample = read_scenes("objaverse", tiny[0]).samples[0]
+    for own in (*PLAIN, (255, 255, 255), (0, 0, 0), (128, 128, 128)):
+        places = unseen(np.broadcast_to(np.uint8(own), (3, 4, 4, 3)), ())
+        assert all(len(np.unique(place.reshape(-1, 3), axis=0)) == 1 for place in places)
+        colours = [np.array(own), *places[:, 0, 0, 0].astype(int)]
+        apart = [np.abs(a - b).mean() for i, a in enumerate(colours) for b in colours[:i]]
+        assert min(apart) > 20
+    assert len(np.unique(sample.load_backdrops()[0].reshape(-1, 3), axis=0)) == 1
 
 
 def test_cameras_stand_where_the_manifest_says(tiny):

@@ -38,9 +38,9 @@ def test_both_scores_see_the_depth_of_the_edit_and_learn_with_it(controlled, tin
     (outcome,) = Piva(params).edit_scenes([task], denoiser, 5)
     assert outcome.reason is None
 
-    edit, expected = FieldEdit(task, "cpu"), []
+    edit, expected = FieldEdit(task, "cpu", seed=5), []
     for view in choose_views(5, 0, 6, 2):
-        shown = edit.show([view])
+        shown = edit.show([view], 0)
         latents, name = denoiser.encode_images(shown.pictures * 2 - 1), f"scene-0/view{view}"
         t = torch.tensor([timestep(5, name, 0, range(params.t_min, params.t_max + 1), "edit/t")])
         noisy = denoiser.schedule.add_noise(

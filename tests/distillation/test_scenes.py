@@ -14,12 +14,13 @@ from methods.dds import DDS
 from methods.identity import Identity
 from methods.piva import Piva
 from methods.vae_roundtrip import VaeRoundtrip
+from piva_bench.diffusion import autoencoder
 from piva_bench.distillation.field_edit import FieldEdit
 from piva_bench.distillation.scenes import SceneViews, choose_views
 from piva_bench.errors import UserError
 from piva_bench.scene.field import RadianceField
 from piva_bench.scene.regularisers import density_variation
-from piva_bench.session.noise import noise, timestep
+from piva_bench.session.noise import noise, timestep, uniform
 from tests.distillation.scene_tasks import make_scene_tasks
 from tests.tiny_sd import make_tasks
 
@@ -60,6 +61,52 @@ def test_an_edit_follows_a_gradient_of_its_latents_and_leaves_the_source_alone()
         change = after.images[solid].astype(int) - before.images[solid]
         assert change[:, 1].mean() < -30
         assert change[:, 1].mean() < change[:, 0].mean() - 40
+
+
+def test_every_view_of_a_step_has_a_background_of_its_own_and_shares_it_with_its_source():
+    (task,) = make_scene_tasks(1)
+    edit = FieldEdit(task, "cpu", seed=5)
+    edit.field.raw.data[:, 1:] += 1  # so that edit and source differ where there is something
+    corners = {}
+    for step in (0, 1):
+        shown = edit.show([0, 3], step).pictures
+        for row, view in enumerate((0, 3)):
+            source = edit.show_source(view, step).pictures[0]
+            corners[step, view] = shown[row, :, 0, 0]
+            drawn = uniform(5, f"scene-0/view{view}", step, "edit/background", (3,))
+            torch.testing.assert_close(shown[row, :, 0, 0], drawn)
+            torch.testing.assert_close(source[:, 0, 0], drawn)
+            assert not torch.allclose(shown[row], source)
+    assert len({tuple(colour.tolist()) for colour in corners.values()}) == 4
+    again = FieldEdit(task, "cpu", seed=5)
+    assert torch.equal(again.show([3], 1).pictures[0, :, 0, 0], corners[1, 3])
+    (kept,) = make_scene_tasks(1, background="scene")
+    assert (FieldEdit(kept, "cpu").show([0], 1).pictures[0, :, 0, 0] == 1).all()
+
+
+def test_a_still_source_is_encoded_once_and_a_restless_one_at_every_step():
+    for background, expected in (("scene", True), ("random", False)):
+        _, views = scene_views(make_scene_tasks(1, views=6, background=background))
+        first, second = (views.observe(step) for step in (0, 1))
+        order = [np.argsort(seen.names) for seen in (first, second)]
+        same = torch.equal(first.source_latents[order[0]], second.source_latents[order[1]])
+        assert same == expected
+
+
+def test_a_part_painted_like_the_wall_is_gone_before_that_wall_alone():
+    """An edit cannot win by a colour: with random backgrounds being unseen costs opacity itself."""
+    loss = {}
+    for background in ("scene", "random"):
+        (task,) = make_scene_tasks(1, background=background, views=6)
+        edit, bare = FieldEdit(task, "cpu"), FieldEdit(task, "cpu")
+        edit.field.raw.data[0, 1:] = 12  # white, as the scene's place is
+        bare.field.raw.data[0, 0] = -30  # nothing there
+        shown = [
+            torch.cat([one.show(list(range(6)), step).pictures for step in range(3)]) for one in (edit, bare)
+        ]
+        loss[background] = (shown[0] - shown[1]).square().mean().item()
+    assert loss["scene"] < 1e-3
+    assert loss["random"] > 0.02
 
 
 def test_a_zero_gradient_moves_nothing_and_step_needs_a_look_first():
@@ -128,6 +175,30 @@ def test_gradients_pass_through_the_autoencoder(denoiser):
     assert (gradient * direction).sum().item() == pytest.approx(expected.item(), rel=0.02)
 
 
+def test_views_are_encoded_in_parts_with_the_same_gradients_and_a_share_of_the_memory(denoiser, monkeypatch):
+    pictures, pull = torch.rand(6, 3, 32, 32) * 2 - 1, torch.randn(6, 4, 8, 8)
+
+    def encode(together):
+        monkeypatch.setattr(autoencoder, "TOGETHER", together)
+        leaf, kept = pictures.clone().requires_grad_(), []
+
+        def note(tensor):
+            kept.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            latents = denoiser.encode(leaf)
+        held = sum(kept)
+        (gradient,) = torch.autograd.grad((latents * pull).sum(), leaf)
+        return latents.detach(), gradient, held
+
+    whole, parts, each = (encode(32 * 32 * count) for count in (6, 4, 1))
+    for other in (parts, each):
+        torch.testing.assert_close(other[0], whole[0])
+        torch.testing.assert_close(other[1], whole[1], rtol=1e-4, atol=1e-6)
+        assert other[2] < 0.1 * whole[2]
+
+
 def dds_by_hand(folder, denoiser, task, params, seed):
     """One scene, one view after the other, on diffusers' own classes."""
     unet = UNet2DConditionModel.from_pretrained(folder / "unet").eval()
@@ -150,9 +221,9 @@ def dds_by_hand(folder, denoiser, task, params, seed):
         adam.zero_grad()
         for view in choose_views(seed, step, 6, task.params.views):
             name = f"scene-0/view{view}"
+            behind = uniform(seed, name, step, "edit/background", (3,)).tolist()
             shown, source = (
-                field.render(task.cameras[[view]]).over((1, 1, 1)) * 2 - 1
-                for field in (edit.field, task.field)
+                field.render(task.cameras[[view]]).over(behind) * 2 - 1 for field in (edit.field, task.field)
             )
             latents, known = (vae.encode(x).latent_dist.mode() * scale for x in (shown, source))
             t = torch.tensor([timestep(seed, name, step, range(params.t_min, params.t_max + 1), "edit/t")])

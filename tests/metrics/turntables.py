@@ -1,4 +1,4 @@
-"""A disc on a turntable before a photograph: 3D edits to be scored."""
+"""A disc on a turntable before a photograph; judged before its negative and upside down: 3D edits to be scored."""
 
 import numpy as np
 
@@ -25,5 +25,7 @@ def views(colour, radius=20, count=6):
 def views_pair():
     """Red, to be made blue, made purple."""
     source, reference = views((200, 40, 40)), views((40, 40, 200))
-    backgrounds = np.repeat(photograph()[None], 6, axis=0)
-    return ViewsPair(source, views((90, 40, 150)), reference, backgrounds, SIDE_PROMPTS)
+    own = np.repeat(photograph()[None], 6, axis=0)
+    return ViewsPair(
+        source, views((90, 40, 150)), reference, own, np.stack([255 - own, own[:, ::-1]]), SIDE_PROMPTS
+    )

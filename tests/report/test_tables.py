@@ -19,7 +19,7 @@ from piva_bench.report.formats import (
 )
 from piva_bench.report.results import load_results
 from piva_bench.report.statistics import Interval
-from piva_bench.report.tables import by_type_table, method_table
+from piva_bench.report.tables import NOTE, Row, Table, by_type_table, method_table, shape_notes
 from piva_bench.report.terminal import print_table
 from piva_bench.runs.store import Edit, Store
 from tests.report.runs import make_record, make_run, make_samples
@@ -48,6 +48,38 @@ def test_by_type_splits_the_same_samples(run):
     assert {row.group for row in table.rows} == set(results["edit_type"])
     piva = [row.cells["psnr"].mean for row in table.rows if row.label == "piva"]
     assert np.mean(piva) == pytest.approx(23.5)
+
+
+def shape_row(label, mean, section="method"):
+    cells = {"reference_silhouette_iou": Interval(mean, 0.01, 4)}
+    return Row(section, label, None, 4, 0, cells, 1.0, 1.0, 1.0)
+
+
+def test_shapes_further_from_the_truth_than_no_edit_are_named_in_words():
+    rows = [
+        shape_row("dds", 0.894),
+        shape_row("piva (steps=100)", 0.9),
+        shape_row("sds", 0.95),
+        shape_row("identity", 0.901, "reference"),
+        shape_row("counterfactual", 1.0, "reference"),
+    ]
+    (note,) = shape_notes(rows)
+    assert "dds 89.4, piva (steps=100) 90.0 agree less" in note
+    assert "unedited source (90.1)" in note
+    assert "sds" not in note
+    info = MetricInfo("reference_silhouette_iou", "Sil. IoU cf", "", "higher", 100, "oracle", "")
+    table = Table("T", ("head",), (info,), tuple(rows), notes=(NOTE, note))
+    assert "agree less with the counterfactual" in to_markdown(table)
+    assert "agree less with the counterfactual" in to_latex(table)
+    out = io.StringIO()
+    print_table(table, Console(file=out, width=200))
+    assert "agree less with the counterfactual" in out.getvalue()
+
+
+def test_where_edits_better_the_shape_or_nobody_knows_nothing_is_said():
+    better = [shape_row("dds", 0.95), shape_row("identity", 0.9, "reference")]
+    unknown = [shape_row("dds", math.nan), shape_row("identity", math.nan, "reference")]
+    assert shape_notes(better) == shape_notes(unknown) == shape_notes([shape_row("dds", 0.5)]) == []
 
 
 def test_seeds_are_averaged_before_samples(tmp_path, samples):

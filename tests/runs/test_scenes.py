@@ -7,15 +7,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
 
 from piva_bench import profiles, registry
 from piva_bench.data.scenes import read_scenes
+from piva_bench.distillation.field_edit import FieldEdit
 from piva_bench.errors import DataError, UserError
 from piva_bench.metrics.protocol import MetricInfo, Scores
 from piva_bench.profiles import PROFILES
 from piva_bench.report.turntables import write_turntables
+from piva_bench.runs import unfinished
+from piva_bench.runs.estimate import estimate
+from piva_bench.runs.kinds import KINDS
 from piva_bench.runs.request import RunRequest, prepare
 from piva_bench.runs.run import run
 from piva_bench.runs.store import Store
@@ -96,6 +101,11 @@ def test_edits_of_scenes_are_stored_scored_and_found_again(do, tmp_path):
             shown = field.render_views(turn.cameras)
             # The kept field is in half precision.
             assert np.abs(shown.images[..., 3].astype(int) - views.images[..., 3]).max() <= 2
+            names = {name.replace(record.key, "KEY") for name in record.files}
+            assert {"depth/KEY.png", "normals/KEY.png", "fields/KEY.safetensors"} <= names
+            for name in names & {"mesh/KEY.glb", "mesh/KEY.ply"}:
+                path = tmp_path / "out" / name.replace("KEY", record.key)
+                assert len(trimesh.load(path, force="mesh").faces) > 0
         assert store.load_image(record).shape == (SIZE, SIZE, 3)
     dds = summary.records[0]
     assert {"steps", "views", "fit_steps", "field_learning_rate"} <= set(dds.params)
@@ -252,3 +262,54 @@ def test_views_of_other_cameras_or_without_depth_are_refused():
         decode_views(*encode_views(views), RIG.turntable(13, 4))
     with pytest.raises(DataError, match="storing views needs depth"):
         encode_views(replace(views, depth=None))
+
+
+def test_a_dry_run_fits_no_field(do, root, tmp_path, monkeypatch):
+    def fit(*args, **options):
+        raise AssertionError("a field was fitted")
+
+    monkeypatch.setattr(fields, "fit_field", fit)
+    request = RunRequest(
+        methods=("dds", "identity"),
+        dataset="objaverse",
+        data_root=root,
+        output_dir=tmp_path / "out",
+        device="cpu",
+    )
+    prepared = prepare(request)
+    estimates = estimate(prepared.units, [], prepared)
+    assert [one.edits for one in estimates] == [2, 2]
+    assert all(one.seconds > 0 for one in estimates)
+    assert not (tmp_path / "fields").exists()
+
+
+def test_the_field_of_a_trial_is_as_large_as_the_fitted_one(root):
+    sample = read_scenes("objaverse", root).samples[0]
+    (variant,) = resolve_variants(["dds"], SHORT, PROFILES["embedded"].for_kind("scenes"), "scenes")
+    trial, real = (KINDS["scenes"].task(sample, variant, SIZE, trial=trial) for trial in (True, False))
+    assert trial.field.raw.shape == real.field.raw.shape
+    assert 0.5 < trial.field.open.sum() / real.field.open.sum() < 2
+    assert np.array_equal(trial.turntable.camera_to_world, real.turntable.camera_to_world)
+
+
+def test_a_killed_run_goes_on_within_its_edits(do, tmp_path, monkeypatch):
+    monkeypatch.setattr(unfinished, "EVERY", 0)
+    steps = {"params": {"steps": 5}}
+    whole, _ = do("dds", **steps, output_dir=tmp_path / "whole")
+    calls = []
+    render = FieldEdit.show
+
+    def show(self, views, step):
+        calls.append(step)
+        if len(calls) == 7:  # two scenes a step: in the fourth
+            raise KeyboardInterrupt
+        return render(self, views, step)
+
+    monkeypatch.setattr(FieldEdit, "show", show)
+    with pytest.raises(KeyboardInterrupt):
+        do("dds", **steps)
+    assert len(list((tmp_path / "out" / "unfinished").iterdir())) == 1
+    again, _ = do("dds", **steps)
+    assert calls[7:] == [3, 3, 4, 4]
+    assert [record.image_sha for record in again.records] == [record.image_sha for record in whole.records]
+    assert not (tmp_path / "out" / "unfinished").exists()

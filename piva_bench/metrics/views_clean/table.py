@@ -20,8 +20,6 @@ def _clip(tower: str, title: str) -> Clip:
     return Clip(
         note=f"{title}.",
         prompts="where the dataset's prompts do",
-        janus="Undefined where prompts name no side. Read it beside the source's.",
-        confusion="Read it beside `identity`.",
         headlines=("clip_similarity", "clip_directional", "direction_consistency") if first else (),
         end=column("", tower),
         mark=f" {mark(tower)}",

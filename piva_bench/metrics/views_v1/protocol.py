@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
 from piva_bench.metrics.protocol import MetricInfo, Pixels, Scores, ViewsPair
 from piva_bench.metrics.studio_evaluators import StudioEvaluators
 from piva_bench.metrics.views import Value, attribute_scores
 from piva_bench.metrics.views_v1.table import METRICS
 
-DEFINITIONS = "views-v1/1"
+DEFINITIONS = "views-v1/2"
 """Raise the last number when a metric's code changes what it computes."""
 HEADS = ("object", "color", "material", "print", "pose", "accessory")
 """Attributes of the object. The others are those of the place, which no edit of the object can change."""
@@ -49,11 +47,13 @@ class ViewsV1(StudioEvaluators):
         return Scores.collect({name: found.get(name, NO_REFERENCE) for name in self.descriptors})
 
     def _attributes(self, pair: ViewsPair) -> dict[str, Value]:
+        from piva_bench.metrics.views_table import shown
+
         if pair.reference is None:
             return {}
-        behind = pair.backgrounds / np.float32(255)
         source, edited, reference = (
-            self._read(views.composite(behind)) for views in (pair.source, pair.edited, pair.reference)
+            [self._read(turn) for turn in shown(views, pair.backdrops)]
+            for views in (pair.source, pair.edited, pair.reference)
         )
         return attribute_scores(source, edited, reference, pair.edited.cameras.view_names)
 

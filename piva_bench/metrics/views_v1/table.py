@@ -16,9 +16,6 @@ from piva_bench.metrics.views_metrics import (
 _CLIP = Clip(
     note="Studio CLIP, trained on studio captions; not comparable with any public CLIP.",
     prompts="as captions do",
-    janus="The studio's CLIP tells sides apart by words badly: read it beside the source's and the counterfactual's.",
-    confusion="The studio's CLIP hardly tells sides apart: unedited sources are not near 0 either, so read it beside "
-    "`identity`.",
     headlines=("clip_similarity", "direction_consistency"),
 )
 _STLPIPS = Distance(
@@ -29,13 +26,14 @@ _STLPIPS = Distance(
 METRICS: tuple[MetricInfo, ...] = (
     MetricInfo("edit_accuracy", "Edit acc.", "share", "higher", 100, "oracle", headline=True, description=
         "Of the attributes that the studio classifier sees differ between source and counterfactual in at least "
-        "half of the views, the share of views in which it sees the counterfactual's value on the edit."),
+        "half of the views, the share of views in which it sees the counterfactual's value on the edit, before both of "
+        "two backdrops that the edit has not seen."),
     MetricInfo("edit_accuracy_worst", "Edit acc. worst side", "share", "higher", 100, "oracle", description=
         "The same over the views of one side alone (front, side or back), of the side where it is least."),
     *text_metrics(_CLIP),
     MetricInfo("attributes_kept", "Attr. kept", "share", "higher", 100, "oracle", headline=True, description=
         "Of the other attributes of the object, the share of views in which the classifier sees the "
-        "counterfactual's value on the edit."),
+        "counterfactual's value on the edit, before both backdrops."),
     *identity_metrics([_STLPIPS]),
     *INCONSISTENCY,
     *views_metrics(_CLIP),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from piva_bench.distillation.method import DistillationMethod
 from piva_bench.method import EditOutcome, EditTask, SceneTask
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from piva_bench.method import EditMethod, OnStep
     from piva_bench.metrics.protocol import Pair, ViewsPair
     from piva_bench.runs.store import Edit
+    from piva_bench.runs.unfinished import Unfinished
     from piva_bench.runs.variants import Variant
 
 Task = EditTask | SceneTask
@@ -44,10 +46,12 @@ class Kind(ABC):
     Attributes:
         name: as datasets, protocols and ``EditMethod.kinds`` spell it.
         protocols: which score it, for messages.
+        resumes: whether an edit by a rule takes so long that its state is kept on the way.
     """
 
     name: ClassVar[str]
     protocols: ClassVar[str]
+    resumes: ClassVar[bool] = False
 
     @abstractmethod
     def task(
@@ -108,12 +112,26 @@ class Kind(ABC):
         seed: int,
         on_step: OnStep | None = None,
         snapshots: Sequence[int] = (),
+        unfinished: Unfinished | None = None,
     ) -> tuple[list[EditOutcome], float]:
-        """Edits a batch; outcomes and seconds. One clock for all methods, read when the device has finished."""
+        """Edits a batch; outcomes and seconds. One clock for all methods, read when the device has finished.
+
+        Args:
+            method: with its parameters.
+            tasks: the batch.
+            denoiser: the model.
+            seed: of all random numbers.
+            on_step: told of every step.
+            snapshots: numbers of steps after which the edits are wanted, too.
+            unfinished: keeps the state of what is on its way, where kind and method can go on from one.
+        """
         start = time.perf_counter()
         # Only rules that say so can be seen on their way.
         more: dict[str, Any] = {"snapshots": snapshots} if snapshots else {}
+        if unfinished is not None and self.resumes and isinstance(method, DistillationMethod):
+            more["unfinished"] = unfinished
         outcomes = list(self.call(method, tasks, denoiser, seed, on_step=on_step, **more)) if tasks else []
         if denoiser.device.type == "cuda":
             torch.cuda.synchronize(denoiser.device)
-        return outcomes, time.perf_counter() - start
+        earlier = unfinished.earlier if "unfinished" in more and unfinished is not None else 0.0
+        return outcomes, time.perf_counter() - start + earlier

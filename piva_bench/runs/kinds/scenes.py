@@ -14,7 +14,7 @@ from piva_bench.method import EditMethod, EditOutcome, SceneOutcome, SceneTask
 from piva_bench.metrics.protocol import ViewsPair
 from piva_bench.runs.kinds.base import Encoded, Kind, Task
 from piva_bench.runs.store import sha256
-from piva_bench.runs.views import depth_path, encode_views, field_path
+from piva_bench.runs.views import depth_path, encode_field, encode_views, field_path
 from piva_bench.scene.kept_fields import fitted_field, unfitted_field
 from piva_bench.scene.params import FieldEditParams, FieldParams
 
@@ -30,6 +30,7 @@ class Scenes(Kind):
 
     name = "scenes"
     protocols = "views-v1 and views-clean score 3D edits"
+    resumes = True
 
     def task(
         self,
@@ -84,6 +85,9 @@ class Scenes(Kind):
         files = {depth_path(key): depth}
         if keep_field and outcome.field is not None:
             files[field_path(key)] = outcome.field.to_bytes()
+            for name, content in encode_field(outcome.field, outcome.views.cameras).items():
+                what, _, ending = name.partition(".")
+                files[f"{what}/{key}.{ending}"] = content
         return Encoded(png, sha256(png), files)
 
     def pair(self, sample: Sample, edit: Edit) -> ViewsPair:
@@ -95,6 +99,7 @@ class Scenes(Kind):
             edited=edit.views(source.views.cameras),
             reference=None if reference is None else reference.views,
             backgrounds=source.backgrounds,
+            backdrops=sample.load_backdrops(),
             prompts={side: sample.prompts(side) for side in SIDES},
         )
 

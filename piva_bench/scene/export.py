@@ -1,0 +1,113 @@
+"""Fields in the formats of other programs: meshes as GLB and PLY, and the normals of views.
+
+Meshes are as a glTF file has them: y up, the front towards +z, in the field's own units.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+from skimage.measure import marching_cubes
+from torch import Tensor
+
+from piva_bench.errors import DataError
+from piva_bench.scene.cameras import Cameras, Floats
+from piva_bench.scene.field import RadianceField
+from piva_bench.scene.models.surface import to_light
+from piva_bench.scene.views import PosedViews
+
+LEVEL = 0.35
+"""Opacity of a voxel at which a mesh has its surface. Walls of fitted fields are some voxels thick and each of them
+half clear: of two studio objects the meshes' silhouettes agree with the fields' by an IoU of .85 and .95 at 0.25, .93
+and .96 at 0.4, .82 and .58 at 0.6."""
+SMOOTHINGS = 3
+"""Means over 3 voxels that opacity goes through before its slope is taken: inside a soft wall it is noise."""
+TO_Y_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+"""The world's axes (z up, front towards -y) in glTF's (y up, front towards +z)."""
+
+
+def field_mesh(field: RadianceField, level: float = LEVEL) -> trimesh.Trimesh:
+    """The surface of a field by marching cubes (scikit-image), with a display colour a vertex, in the world's axes.
+
+    Args:
+        field: on any device.
+        level: opacity of a voxel, in (0, 1), that the surface goes through.
+
+    Raises:
+        DataError: nothing in the field is as opaque.
+    """
+    opacity = (1 - torch.exp(-field.density.detach())).cpu().double().numpy()
+    # Closed where it reaches the box's faces.
+    padded = np.pad(opacity, 1)
+    if padded.max() <= level:
+        raise DataError("the field has no surface: nothing in it is opaque")
+    places, faces, _, _ = marching_cubes(padded, level)
+    # A node's colour counts by its opacity: that of clear air means nothing.
+    weight = torch.from_numpy(padded)[None]
+    colour = torch.nn.functional.pad(field.colour.detach().cpu().double(), (1, 1, 1, 1, 1, 1)) * weight
+    mixed = _interpolated(torch.cat([colour, weight]), places)
+    colours = mixed[:, :3] / np.maximum(mixed[:, 3:], 1e-9)
+    vertices = (places[:, ::-1] - 1) * field.grid.voxel + np.asarray(field.grid.box[0])
+    rgba = np.concatenate([np.rint(colours.clip(0, 1) * 255), np.full((len(colours), 1), 255)], axis=1)
+    return trimesh.Trimesh(vertices, faces, vertex_colors=rgba.astype(np.uint8), process=False)
+
+
+def _interpolated(values: Tensor, places: Floats) -> Floats:
+    """Values [C, Z, Y, X] at places [N, 3] in nodes, linearly, [N, C]."""
+    last = torch.tensor(values.shape[1:]) - 1
+    at = (torch.from_numpy(places.astype(np.float64)) / last * 2 - 1).flip(1).view(1, -1, 1, 1, 3)
+    found = torch.nn.functional.grid_sample(values[None], at, align_corners=True)
+    return found[0, :, :, 0, 0].T.numpy()
+
+
+def to_glb(mesh: trimesh.Trimesh) -> bytes:
+    """A mesh of ``field_mesh`` as GLB.
+
+    Its colours hold the light they were seen in, so the material is one that no light changes (KHR_materials_unlit);
+    vertex colours are linear, as glTF has them (section 3.7.2.1).
+    """
+    turned = _y_up(mesh)
+    colours = np.asarray(turned.visual.vertex_colors).copy()
+    colours[:, :3] = np.rint(to_light(colours[:, :3] / 255) * 255)
+    turned.visual.vertex_colors = colours
+
+    def unlit(tree: dict[str, Any]) -> None:
+        tree["extensionsUsed"] = [*tree.get("extensionsUsed", []), "KHR_materials_unlit"]
+        tree["materials"] = [
+            {
+                "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0},
+                "extensions": {"KHR_materials_unlit": {}},
+            }
+        ]
+        for primitive in (one for each in tree["meshes"] for one in each["primitives"]):
+            primitive["material"] = 0
+
+    return bytes(trimesh.exchange.gltf.export_glb(trimesh.Scene(turned), tree_postprocessor=unlit))
+
+
+def to_ply(mesh: trimesh.Trimesh) -> bytes:
+    """A mesh of ``field_mesh`` as binary PLY, with display colours."""
+    return bytes(trimesh.exchange.ply.export_ply(_y_up(mesh), encoding="binary"))
+
+
+def _y_up(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    turned = mesh.copy()
+    turned.vertices = np.asarray(mesh.vertices) @ TO_Y_UP.T
+    return turned
+
+
+@torch.no_grad()
+def normal_views(field: RadianceField, cameras: Cameras) -> PosedViews:
+    """Pictures of a field's normals: the steepest fall of opacity, in the world's axes, (n + 1) / 2 as colour."""
+    opacity = 1 - torch.exp(-field.density)
+    for _ in range(SMOOTHINGS):
+        opacity = torch.nn.functional.avg_pool3d(opacity[None, None], 3, stride=1, padding=1)[0, 0]
+    falls = torch.stack([-part for part in torch.gradient(opacity)][::-1])  # x, y, z
+    shown = copy.deepcopy(field)
+    normals = falls / falls.norm(dim=0).clamp(min=1e-6)
+    shown.raw[0, 1:] = ((normals + 1) / 2).clamp(1e-3, 1 - 1e-3).logit()
+    return shown.render_views(cameras)
