@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
 
 from pydantic import model_validator
 
-from piva_bench.diffusion.lora import Layers
+from piva_bench.diffusion.layers import Layers
 from piva_bench.params import MethodParams, parameter
 
 if TYPE_CHECKING:

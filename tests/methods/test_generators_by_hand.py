@@ -43,7 +43,7 @@ class Phi:
     """VSD's adapter of one picture: peft's, with torch's AdamW."""
 
     def __init__(self, plain, rank, rate):
-        self.plain, lora = plain, plain.denoiser.lora
+        self.plain, lora = plain, plain.denoiser.lora()
         draw = uniform(0, plain.task.sample_id, 0, "adapter/phi/weights", (lora.a_numel(rank),))
         self.model = peft_model(plain.unet, lora, rank, ["phi"]).double()
         copy_weights(self.model, lora, "phi", lora.initial(draw[None].double())[0])
