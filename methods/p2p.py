@@ -1,9 +1,9 @@
-"""Prompt-to-prompt on DDIM inversion: the target is sampled with the source's attention."""
+"""Prompt-to-prompt: source and target are sampled from an inversion side by side, the target with the source's maps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from piva_bench.method import MethodCard, Strength
 from piva_bench.params import MethodParams, parameter
@@ -16,16 +16,24 @@ if TYPE_CHECKING:
     from piva_bench.diffusion.touch import Features, Site
     from piva_bench.session.session import Session
 
-MAP_TOKENS = 256
-"""Attention is swapped and blended where the network looks at no more places than this (the official 16 x 16)."""
+SELF_TOKENS, MAP_TOKENS = 1024, 256
+"""Self attention is swapped, and LocalBlend looks, where there are no more places than this: 32 x 32 and 16 x 16."""
 
 
 class P2PParams(MethodParams):
-    """The settings of PIE-Bench's official table (cure-lab/PnPInversion, models/p2p_editor.py @ 07f97f4)."""
+    """The settings of PIE-Bench's official table (cure-lab/PnPInversion, run_editing_p2p.py @ 07f97f4)."""
 
     steps: int = parameter(50, ge=1, le=1000, source="official code", description="DDIM steps, down and up")
+    inversion: Literal["ddim", "negative_prompt", "null_text", "direct"] = parameter(
+        "ddim", source="official code", description="what keeps the source's branch on its way back"
+    )
     guidance_scale: float = parameter(
         7.5, ge=0, le=1000, source="official code", description="classifier-free guidance of both branches"
+    )
+    control: Literal["refine", "replace"] = parameter(
+        "refine",
+        source="official code",
+        description="words that share attention: those in both prompts, or also a word swapped for another",
     )
     cross_replace: float = parameter(
         0.4,
@@ -36,6 +44,13 @@ class P2PParams(MethodParams):
     )
     self_replace: float = parameter(
         0.6, ge=0, le=1, source="official code", description="share of steps with the source's self attention"
+    )
+    reweight: float = parameter(
+        2,
+        ge=0,
+        le=100,
+        source="official code",
+        description="factor on attention to the target's blended words while cross attention is the source's",
     )
     blend_threshold: float = parameter(
         0.3,
@@ -52,39 +67,44 @@ class P2P(SamplingMethod):
 
     card = MethodCard(
         name="p2p",
-        title="DDIM + P2P",
+        title="P2P",
         paper="2208.01626",
-        summary="Inverts the source by DDIM and samples it again as the target under the source's attention.",
+        summary="Inverts the source and samples it again as the target under the source's attention.",
         kind="sampling",
         strength=Strength(parameter="guidance_scale", values=(1.5, 3, 5, 7.5, 10)),
         idea_code_license="Apache-2.0 (google/prompt-to-prompt)",
+        version="2",
     )
     Params = P2PParams
     params: P2PParams
+    differentiates = True  # null-text inversion learns embeddings
 
     def sample(self, session: Session) -> Tensor:
         """Invert, then sample source and target side by side."""
         from piva_bench.sampling.attention import AttentionSwap, LocalBlend
-        from piva_bench.sampling.inversion import ddim_inversion
+        from piva_bench.sampling.inversion import invert
 
-        p, schedule = self.params, session.schedule
+        p, schedule, w = self.params, session.schedule, self.params.guidance_scale
         grid = schedule.grid(p.steps)
-        source = target = ddim_inversion(session, grid)[0]
-        swap, blend = AttentionSwap(session, MAP_TOKENS), LocalBlend(session, MAP_TOKENS)
+        inversion = invert(session, grid, p.inversion, w)
+        source = target = inversion.way[0]
+        swap = AttentionSwap(session, SELF_TOKENS, swapped=p.control == "replace", reweight=p.reweight)
+        blend = LocalBlend(session, MAP_TOKENS)
         for index, (t, to) in enumerate(session.track(list(zip(grid, [*grid[1:], None], strict=True)))):
 
             def touch(site: Site, rows: Mapping[str, Features], done: float = index / p.steps) -> None:
                 blend.look(site, rows)
                 swap(site, rows, cross=done < p.cross_replace, own=done < p.self_replace)
 
+            null = inversion.negatives[index]
             eps = session.predict(
                 {
-                    "source": Query(session.at("source", source, t), "source", p.guidance_scale),
-                    "target": Query(session.at("edit", target, t), "target", p.guidance_scale),
+                    "source": Query(session.at("source", source, t), "source", w, null),
+                    "target": Query(session.at("edit", target, t), "target", w, null),
                 },
                 touch,
             )
-            source = schedule.ddim(source, eps["source"], t, to)
+            source = inversion.source(index, schedule.ddim(source, eps["source"], t, to))
             target = schedule.ddim(target, eps["target"], t, to)
             if p.blend_threshold and index >= p.steps // 5:  # official: start_blend 0.2
                 target = source + blend.mask(p.blend_threshold) * (target - source)

@@ -97,6 +97,8 @@ class EditTask:
         blended_words: pairs of a source prompt's and a target prompt's word that the edit is about; may be empty.
         edit_type: the dataset's word for the kind of edit.
         mask: bool [H, W], True where the edit belongs; only given to methods whose card says ``uses_mask``.
+        blend: bool [H, W], True where the edit's latents may differ from the source's after a step of a distillation;
+            None for everywhere.
         reference: the true edited picture [3, H, W]; only given to methods of kind "reference".
         params: how its latents follow a rule's gradient; see ``EditMethod.kinds``.
     """
@@ -109,6 +111,7 @@ class EditTask:
     blended_words: tuple[tuple[str, str], ...] = ()
     edit_type: str = ""
     mask: Tensor | None = None
+    blend: Tensor | None = None
     reference: Tensor | None = None
     params: LatentParams = field(default_factory=LatentParams)
 

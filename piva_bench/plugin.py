@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
     from piva_bench.diffusion.schedule import Schedule
     from piva_bench.diffusion.touch import Features, Site, Touch
-    from piva_bench.sampling.inversion import ddim_inversion
+    from piva_bench.sampling.inversion import Inversion, InversionName, ddim_inversion, invert
     from piva_bench.session.noisy import Noisy
     from piva_bench.session.session import Random, Session
     from piva_bench.session.step import Draw, Step
@@ -67,6 +67,8 @@ __all__ = [
     "Features",
     "FieldEditParams",
     "FieldParams",
+    "Inversion",
+    "InversionName",
     "LatentParams",
     "MethodCard",
     "MethodParams",
@@ -100,6 +102,7 @@ __all__ = [
     "Words",
     "ddim_inversion",
     "fingerprint",
+    "invert",
     "parameter",
 ]
 
@@ -110,7 +113,10 @@ _HEAVY = {
     "Features": "piva_bench.diffusion.touch",
     "Site": "piva_bench.diffusion.touch",
     "Touch": "piva_bench.diffusion.touch",
+    "Inversion": "piva_bench.sampling.inversion",
+    "InversionName": "piva_bench.sampling.inversion",
     "ddim_inversion": "piva_bench.sampling.inversion",
+    "invert": "piva_bench.sampling.inversion",
     "Noisy": "piva_bench.session.noisy",
     "Random": "piva_bench.session.session",
     "Session": "piva_bench.session.session",

@@ -18,6 +18,7 @@ from piva_bench.cli import (
     doctor,
     edit,
     edit3d,
+    import_,
     list_,
     merge,
     models,
@@ -60,6 +61,7 @@ app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("merge", epilog=merge.EXAMPLES)(merge.merge)
 app.command("profile", epilog=profile.EXAMPLES)(profile.profile)
 app.command("score", epilog=score.EXAMPLES)(score.score)
+app.command("import", epilog=import_.EXAMPLES)(import_.import_)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(new.app, name="new")

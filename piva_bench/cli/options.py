@@ -18,6 +18,13 @@ from piva_bench.paths import absolute
 from piva_bench.text import one_line
 
 
+class Blend(StrEnum):
+    """When edits are blended with the source outside the mask."""
+
+    end = "end"
+    steps = "steps"
+
+
 class Dtype(StrEnum):
     """Precision of the networks."""
 
@@ -99,6 +106,15 @@ Snapshots = Annotated[
         "--snapshots",
         metavar="STEPS,...",
         help="Also file the edits after these numbers of steps, at no cost: 25,50,100.",
+    ),
+]
+MaskBlend = Annotated[
+    Blend | None,
+    _option(
+        _WHAT,
+        "--mask-blend",
+        help="Put the source back outside each sample's edit mask: in the finished picture (end), or of distillation "
+        "in the latents after every step (steps). Such edits are filed and ranked apart.",
     ),
 ]
 Shard = Annotated[

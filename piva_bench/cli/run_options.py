@@ -27,6 +27,7 @@ class RunOptions:
     sample: options.SampleIds = None
     seed: options.Seed = None
     snapshots: options.Snapshots = None
+    mask_blend: options.MaskBlend = None
     shard: options.Shard = None
     device: options.Device = "auto"
     dtype: options.Precision = options.Dtype.float32
@@ -77,6 +78,7 @@ class RunOptions:
             channels_last=self.channels_last,
             keep_fields=self.keep_fields,
             shard=_shard(self.shard),
+            mask_blend=self.mask_blend.value if self.mask_blend else None,
         )
 
 

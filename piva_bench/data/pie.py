@@ -115,15 +115,21 @@ def open_pie(profile: Profile, root: Path | None, strict: bool = True) -> PieDat
 
 
 def read_pie(root: Path) -> PieDataset:
-    """Read the PIE-Bench copy in a folder or zip.
+    """Read the PIE-Bench copy in a folder or zip; or one with another mapping file, which is then named itself.
+
+    A benchmark that has other prompts for PIE-Bench's pictures (DNA-Bench) lies beside `MAPPING` in a copy of it. The
+    masks that such a file lacks are those of the entries with the same id and picture there.
 
     Raises:
         DataError: the copy as a whole cannot be read (no mapping file, broken JSON, a bad card ...).
     """
-    files = open_files(root)
-    mapping_path = _find_mapping(files)
+    own = root.suffix.lower() == ".json" and root.is_file()
+    files = open_files(root.parent if own else root)
+    mapping_path = files.location / root.name if own else _find_mapping(files)
     with files.reader() as read:
         entries = _parse_mapping(read(mapping_path), mapping_path)
+        if own:
+            entries = _with_masks(entries, mapping_path.with_name(MAPPING), read)
         default = paths.data_root() / "pie-bench.yaml"  # of the original PIE-Bench, which ships without one
         card = read_card(mapping_path.with_name(CARD), default, read)
     samples: list[Sample] = []
@@ -201,6 +207,24 @@ def _find_mapping(files: FolderFiles | ZipFiles) -> Path:
     if len(found) > 1 and len(found[0].parts) == len(found[1].parts):
         raise DataError(f"{files.location} holds {found[0]} and {found[1]}: name one folder with --data-root")
     return found[0]
+
+
+def _with_masks(
+    entries: list[tuple[str, Any]], beside: Path, read: Callable[[Path], bytes]
+) -> list[tuple[str, Any]]:
+    """The entries; one without a mask has that of the copy's own mapping file, if that is of the same picture."""
+    if not beside.is_file():
+        return entries
+    known: dict[str, Any] = dict(_parse_mapping(read(beside), beside))
+
+    def whole(key: str, entry: Any) -> Any:
+        there = known.get(key)
+        if not (isinstance(entry, dict) and isinstance(there, dict) and "mask" in there):
+            return entry
+        same = entry.get("image_path") == there.get("image_path")
+        return {"mask": there["mask"], **entry} if same else entry
+
+    return [(key, entry if isinstance(entry, _Repeating) else whole(key, entry)) for key, entry in entries]
 
 
 class _Repeating(dict[str, Any]):

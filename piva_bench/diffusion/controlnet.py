@@ -15,8 +15,7 @@ from diffusers import ControlNetModel
 from torch import Tensor
 
 from piva_bench.diffusion.checkpoint import fingerprint_files, load_network
-from piva_bench.diffusion.layers import Layers
-from piva_bench.diffusion.lora import LayerLora, LoraRows
+from piva_bench.diffusion.lora import LayerLora, Layers, LoraRows
 from piva_bench.errors import ModelError
 
 if TYPE_CHECKING:

@@ -18,8 +18,7 @@ from piva_bench.diffusion.checkpoint import fingerprint, model_class
 from piva_bench.diffusion.condition import Condition
 from piva_bench.diffusion.effects import RowEffect
 from piva_bench.diffusion.kept import KeptRows
-from piva_bench.diffusion.layers import Layers
-from piva_bench.diffusion.lora import LayerLora
+from piva_bench.diffusion.lora import LayerLora, Layers
 from piva_bench.diffusion.schedule import Schedule
 from piva_bench.errors import ModelError
 

@@ -11,17 +11,17 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from piva_bench.diffusion.layers import Layers
-
 if TYPE_CHECKING:
     from piva_bench.diffusion.condition import Condition
     from piva_bench.diffusion.denoiser import Denoiser
+
+Layers = Literal["attention", "all"]
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """Projections that get an adapter: q, k, v and out of every self and cross attention, as in VSD."""

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
 
 
+Kind = Literal["self", "cross", "residual"]
+Part = Literal["down", "mid", "up"]
+
+_PARTS_IN_ORDER: tuple[Part, ...] = ("down", "mid", "up")
+
+
 @dataclass(frozen=True)
 class Site:
     """A place in the network that a touch is called at.
@@ -34,8 +40,8 @@ class Site:
     """
 
     layer: str
-    kind: Literal["self", "cross", "residual"]
-    part: Literal["down", "mid", "up"]
+    kind: Kind
+    part: Part
     side: Literal["in", "out"]
 
 
@@ -104,22 +110,14 @@ class TouchedRows:
         before: list[tuple[Any, Any]] = []
         hooks: list[Any] = []
         try:
-            for name, module in network.named_modules():
-                part = _part(name)
-                if part is None:
-                    continue
-                if hasattr(module, "set_processor") and name.endswith(("attn1", "attn2")):
-                    kind: Literal["self", "cross"] = "self" if name.endswith("attn1") else "cross"
+            for layer, (kind, part) in touched_layers(denoiser).items():
+                module = network.get_submodule(layer)
+                if kind == "residual":
+                    site = Site(layer, kind, part, "out")
+                    hooks.append(module.conv2.register_forward_hook(self._residual_hook(site)))
+                else:
                     before.append((module, module.processor))
-                    module.processor = _TouchedAttention(self, name, kind, part)
-                elif name.endswith(".conv2"):
-                    site = Site(name.removesuffix(".conv2"), "residual", part, "out")
-                    hooks.append(module.register_forward_hook(self._residual_hook(site)))
-            if not before:
-                raise ModelError(
-                    f"{denoiser.path.name} is no UNet whose attention can be looked into: this method edits with "
-                    "Stable Diffusion's UNets only."
-                )
+                    module.processor = _TouchedAttention(self, layer, kind, part)
             yield {}
         finally:
             for module, processor in before:
@@ -148,7 +146,7 @@ class _TouchedAttention:
         rows: TouchedRows,
         layer: str,
         kind: Literal["self", "cross"],
-        part: Literal["down", "mid", "up"],
+        part: Part,
     ) -> None:
         self._rows = rows
         self._in, self._out = Site(layer, kind, part, "in"), Site(layer, kind, part, "out")
@@ -187,9 +185,24 @@ class _TouchedAttention:
         return output / attn.rescale_output_factor
 
 
-def _part(name: str) -> Literal["down", "mid", "up"] | None:
-    if name.startswith("down_blocks."):
-        return "down"
-    if name.startswith("mid_block."):
-        return "mid"
-    return "up" if name.startswith("up_blocks.") else None
+def touched_layers(denoiser: Denoiser) -> dict[str, tuple[Kind, Part]]:
+    """The attention layers and residual blocks of a UNet by name; those of a kind in the order they are computed in.
+
+    Raises:
+        ModelError: the network is no UNet of Stable Diffusion's kind.
+    """
+    found: dict[str, tuple[Kind, Part]] = {}
+    for name, module in denoiser.network.named_modules():
+        part = next((part for part in _PARTS_IN_ORDER if name.startswith(f"{part}_block")), None)
+        if part is None:
+            continue
+        if hasattr(module, "set_processor") and name.endswith(("attn1", "attn2")):
+            found[name] = "self" if name.endswith("attn1") else "cross", part
+        elif name.endswith(".conv2"):
+            found[name.removesuffix(".conv2")] = "residual", part
+    if not any(kind != "residual" for kind, _ in found.values()):
+        raise ModelError(
+            f"{denoiser.path.name} is no UNet whose attention can be looked into: this method edits with "
+            "Stable Diffusion's UNets only."
+        )
+    return dict(sorted(found.items(), key=lambda entry: _PARTS_IN_ORDER.index(entry[1][1])))

@@ -17,6 +17,8 @@ class LatentImages:
     Args:
         seen: what there is to see; the edits start at its source.
         params: learning rate and its schedule, gradient scale, optimiser.
+        blend: [B, 1, h, w] share of the edit's own latents that stays after a step, the rest is the source's; None
+            for all of it.
 
     Attributes:
         latents: z [B, C, h, w].
@@ -25,7 +27,7 @@ class LatentImages:
     views = 1
     still = True
 
-    def __init__(self, seen: Observation, params: LatentParams) -> None:
+    def __init__(self, seen: Observation, params: LatentParams, blend: Tensor | None = None) -> None:
         self._seen, self.latents = seen, seen.latents
         self.params, self._steps = params, 0
         self.optimizer: torch.optim.Optimizer
@@ -34,6 +36,7 @@ class LatentImages:
         else:
             self.optimizer = torch.optim.SGD([self.latents], lr=params.learning_rate)
         self.sample_ids = seen.names
+        self._blend = blend
 
     def observe(self, index: int) -> Observation:
         """The latents; the same object at every step, because they move in place."""
@@ -46,3 +49,5 @@ class LatentImages:
             group["lr"] = self.params.rate(self._steps)
         self.optimizer.step()
         self._steps += 1
+        if self._blend is not None:
+            self.latents.lerp_(self._seen.source_latents, 1 - self._blend)

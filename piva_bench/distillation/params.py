@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
 
 from pydantic import model_validator
 
-from piva_bench.diffusion.layers import Layers
 from piva_bench.params import MethodParams, parameter
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class AdapterParams(MethodParams):
         "LoRA on its attention, which sees the scene's depth (for scenes alone: pictures have none)",
     )
     lora_rank: int = parameter(4, ge=1, le=256, source="assumed", description="rank of the LoRA")
-    lora_layers: Layers = parameter(
+    lora_layers: Literal["attention", "all"] = parameter(
         "attention",
         source="assumed",
         description="where it sits: on q, k, v and out of every attention (as in VSD), or on feed-forwards and "

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.distillation.engine import Distillation, Standing
@@ -39,7 +40,8 @@ def distill(
     taken: dict[int, list[EditOutcome]] = {}
     # Adapters are trained here, which a caller's inference mode would forbid.
     with torch.inference_mode(False), torch.no_grad():
-        edit = LatentImages(picture_rows(batch, denoiser), batch[0].params)
+        seen = picture_rows(batch, denoiser)
+        edit = LatentImages(seen, batch[0].params, _blend(batch, seen.latents))
         run = Distillation(rule, edit, denoiser, seed)
 
         def outcomes() -> list[EditOutcome]:
@@ -56,6 +58,15 @@ def distill(
         replace(outcome, snapshots={steps: made[row] for steps, made in taken.items()})
         for row, outcome in enumerate(final)
     ]
+
+
+def _blend(batch: Sequence[EditTask], latents: Tensor) -> Tensor | None:
+    """[B, 1, h, w] share of each latent's pixels where the edit may be; None where it may be everywhere."""
+    masks = [task.blend for task in batch if task.blend is not None]
+    if len(masks) < len(batch):
+        return None
+    shares = torch.stack(masks)[:, None].to(latents)
+    return interpolate(shares, latents.shape[-2:], mode="area")
 
 
 def _outcomes(

@@ -14,8 +14,8 @@ from piva_bench.report.statistics import Interval, mean_interval
 SAYS = (
     "Gain: 1 - an adapter's denoising loss / the prior's on the same noisy latents (psi: the source, phi: the edit as "
     "it is); 0 has learnt nothing, 1 knows its picture by heart. Cosines: of the regulariser with the one that "
-    "untrained adapters make, and with the one that memorised adapters make (z - z_src). Share: of the regulariser, times "
-    "lambda, in the sum of both terms' norms. Means over the diagnosed steps, then mean ± 95 % interval over edits."
+    "untrained adapters make, and with the one that memorised adapters make (z - z_src). Share: of the regulariser, "
+    "times lambda, in the sum of both terms' norms. Means over the diagnosed steps; mean ± 95 % interval over edits."
 )
 COLUMNS = {
     "psi_gain": "Gain of psi",

@@ -25,7 +25,9 @@ SETUP = ("profile", "protocol", "fingerprint", "model", "model_fingerprint", "da
          "resolution", "dtype")  # fmt: skip
 """Columns that are the same in every row: what a table must say about its numbers."""
 
-SECTIONS = {"method": "Methods", "mask": "Methods that read the edit mask", "reference": "Reference rows",
+SECTIONS = {"method": "Methods", "mask": "Methods that read the edit mask",
+            "end": "Edits pasted into the source by the edit mask",
+            "steps": "Edits blended with the source by the edit mask in every step", "reference": "Reference rows",
             "unknown": "Methods that are not installed (mask use unknown)"}  # fmt: skip
 """Sections of a table, in order. Only rows of one section compete."""
 
@@ -74,7 +76,7 @@ def load_results(output_dir: Path, protocol: str | None = None, warn: Warn = _wa
             "protocol": name,
             "fingerprint": printable(min(versions, default="not scored")),
             "variant": printable(named[record.key]),
-            "section": sections[record.method],
+            "section": _BY_MASK[record.mask] if record.mask else sections[record.method],
             "machine": printable(machine),
             **_values(scores.get(record.key), known),
         }
@@ -230,8 +232,13 @@ def _plain(value: str) -> str:
     return value[1:-1] if value.startswith('"') else value
 
 
+_BY_MASK = {"none": "method", "own": "mask", "end": "end", "steps": "steps"}
+"""The section by the mask condition of a record, where it has one."""
+
+
 def _setting(record: Record) -> str:
     """Everything that tells two settings of a method apart, as JSON with text values."""
     texts = {name: json.dumps(value) for name, value in record.params.items()}
     source = {"file": record.method_source} if record.method_source else {}
-    return json.dumps({**texts, "version": record.method_version, **source}, sort_keys=True)
+    mask = {"mask": json.dumps(record.mask)} if record.mask else {}
+    return json.dumps({**texts, "version": record.method_version, **source, **mask}, sort_keys=True)

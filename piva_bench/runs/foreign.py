@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ from piva_bench.errors import DataError
 from piva_bench.paths import absolute
 from piva_bench.picture_reader import decode, to_rgb
 from piva_bench.runs.manifest import Manifest
-from piva_bench.runs.record import NOT_KNOWN, Record, Setup, unit_key
+from piva_bench.runs.record import NOT_KNOWN, MaskCondition, Record, Setup, unit_key
 from piva_bench.runs.store import Edit, Store, encode_png
 
 if TYPE_CHECKING:
@@ -59,11 +59,28 @@ class Imported:
     unusable: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Who made edits elsewhere, and how.
+
+    Attributes:
+        method: what tables call whoever made them.
+        seed: their random numbers'; only tells one set of edits from another.
+        mask: what they were told of where the edit belongs; None if nobody says.
+        paper: arXiv number or another reference; kept in the manifest.
+    """
+
+    method: str
+    seed: int = 0
+    mask: MaskCondition | None = None
+    paper: str | None = None
+
+
 def import_edits(
     folder: Path,
     dataset: Dataset,
     profile: Profile,
-    method: str,
+    origin: Origin,
     output_dir: Path,
     data_root: Path | None,
     command: list[str],
@@ -76,7 +93,7 @@ def import_edits(
         folder: the edits.
         dataset: what was edited.
         profile: its protocol and resolution are those of the table.
-        method: what tables call whoever made them.
+        origin: who made them.
         output_dir: of the store.
         data_root: where the dataset lies; kept in the manifest.
         command: kept in the manifest.
@@ -88,7 +105,7 @@ def import_edits(
         UserError: the store holds another set-up's results.
     """
     if not folder.is_dir():
-        raise DataError(f"There is no folder of edits at {folder}: name one with --edits.")
+        raise DataError(f"There is no folder of edits at {folder}: name one.")
     found = _find_all(folder, dataset.samples)
     if not any(found.values()):
         raise DataError(
@@ -105,7 +122,7 @@ def import_edits(
         dtype=NOT_KNOWN,
     )
     digest = _digest(path for paths in found.values() for path in paths)
-    edits = [_edit(sample, found[sample.id], setup, method, digest, strips) for sample in dataset.samples]
+    edits = [_edit(sample, found[sample.id], setup, origin, digest, strips) for sample in dataset.samples]
     reasons = {edit.record.sample_id: edit.record.reason for edit in edits if edit.record.reason}
     unusable = {name: reason for name, reason in reasons.items() if found[name]}
     if len(reasons) == len(edits):
@@ -115,7 +132,7 @@ def import_edits(
     with Store(output_dir, warn) as store:
         manifest = Manifest(output_dir, warn)
         manifest.join(setup)
-        manifest.begin_import(setup, profile, dataset, data_root, command)
+        manifest.begin_import(setup, profile, dataset, data_root, command, asdict(origin))
         manifest.save(store)
         store.commit(edits)
         manifest.end(computed=0, imported=len(edits) - len(reasons), failed=len(reasons))
@@ -196,6 +213,11 @@ def read_edit(path: Path, resolution: int, strips: bool = False) -> tuple[Pixels
         width, height = picture.size
         wide = width != height and min(width, height) >= resolution
         cure = ", and no strip of whole panels: if its last panel is the edit, say --strips" if wide else ""
+        if not cure:
+            cure = (
+                f": make the edits anew at {resolution} px, or resize them and say so beside the numbers (the official "
+                "evaluator would cut a corner out)"
+            )
         raise DataError(f"{path} is {width}x{height} px, not {resolution}x{resolution}{cure}")
     return np.asarray(panel), is_jpeg
 
@@ -216,7 +238,7 @@ def last_panel(picture: Image.Image, side: int, strips: bool = False) -> Image.I
     return picture.crop((width - side, height - side, width, height)) if row or column or declared else None
 
 
-def _edit(sample: Sample, paths: list[Path], setup: Setup, method: str, digest: str, strips: bool) -> Edit:
+def _edit(sample: Sample, paths: list[Path], setup: Setup, origin: Origin, digest: str, strips: bool) -> Edit:
     png, sha, reason, from_jpeg = None, None, None, False
     try:
         if isinstance(sample, UnreadableSample):
@@ -230,8 +252,8 @@ def _edit(sample: Sample, paths: list[Path], setup: Setup, method: str, digest: 
     except DataError as error:
         reason = str(error)
     identity = {
-        "method": method, "method_version": "imported", "method_source": digest, "params": {},
-        "sample_id": sample.id, "seed": 0,
+        "method": origin.method, "method_version": "imported", "method_source": digest, "params": {},
+        "sample_id": sample.id, "seed": origin.seed, "mask": origin.mask,
     }  # fmt: skip
     record = Record(
         **setup.model_dump(),

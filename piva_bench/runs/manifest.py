@@ -130,12 +130,20 @@ class Manifest:
         return self.setup
 
     def begin_import(
-        self, setup: Setup, profile: Profile, dataset: Dataset, data_root: Path | None, command: list[str]
-    ) -> None:
-        """Notes that edits made elsewhere are taken in."""
+        self, setup: Setup, profile: Profile, dataset: Dataset, data_root: Path | None, command: list[str],
+        origin: dict[str, Any],
+    ) -> None:  # fmt: skip
+        """Notes that edits made elsewhere are taken in, and whose they are."""
         self._describe(setup, profile, dataset, data_root)
         self._content.setdefault("runs", []).append(
-            {"command": command, "started": _now(), "finished": None, "variants": [], "imported": True}
+            {
+                "command": command,
+                "started": _now(),
+                "finished": None,
+                "variants": [],
+                "imported": True,
+                "origin": origin,
+            }
         )
 
     def _describe(self, setup: Setup, profile: Profile, dataset: Dataset, data_root: Path | None) -> None:

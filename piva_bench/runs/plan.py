@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from piva_bench.errors import UnknownName
-from piva_bench.runs.record import Setup, unit_key
+from piva_bench.runs.record import MaskCondition, Setup, unit_key
 from piva_bench.runs.variants import Variant
 
 if TYPE_CHECKING:
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Unit:
-    """One edit to be made: sample x method x parameters x seed."""
+    """One edit to be made: sample x method x parameters x seed, and whether the source is put back outside the mask."""
 
     key: str
     sample: Sample
     variant: Variant
     seed: int
+    mask: MaskCondition | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,11 @@ def select_samples(
 
 
 def make_units(
-    setup: Setup, variants: Iterable[Variant], samples: Sequence[Sample], seeds: Sequence[int]
+    setup: Setup,
+    variants: Iterable[Variant],
+    samples: Sequence[Sample],
+    seeds: Sequence[int],
+    mask: MaskCondition | None = None,
 ) -> list[Unit]:
     """The edits of a run, method by method; edits that are one under their canonical name appear once."""
     units: dict[str, Unit] = {}
@@ -99,8 +104,9 @@ def make_units(
                     params=variant.params_dict(),
                     sample_id=sample.id,
                     seed=seed,
+                    mask=mask,
                 )
-                units.setdefault(key, Unit(key, sample, variant, seed))
+                units.setdefault(key, Unit(key, sample, variant, seed, mask))
     return list(units.values())
 
 

@@ -14,6 +14,9 @@ ENGINE = "1"
 
 NOT_KNOWN = "not known"
 """The device, model and precision of edits that were made elsewhere; such records have no costs."""
+MaskCondition = Literal["none", "own", "end", "steps"]
+"""What an edit was told of where it belongs: nothing; the method reads the mask itself; the source was put back outside
+the mask in the finished picture; or in the latents after every step."""
 KEY = "[0-9a-f]{32}"
 """What a key looks like. Keys become names of files, so nothing else is one."""
 
@@ -52,6 +55,7 @@ class Record(Setup):
         params: all parameters, defaults included.
         notes: what of the sample's files is not shown as they have it.
         image_sha: SHA-256 of the PNG file (of a scene: the sheet of its views); None for a failed edit.
+        mask: the mask condition where it is not that of the method's card (``--mask-blend``, edits made elsewhere).
         from_jpeg: whether the picture was taken in from a JPEG file, as the official PIE-Bench scripts save edits.
         files: SHA-256 of the files beside it (of a scene: depth, field), by path below the output directory.
         unet_evaluations: UNet rows computed for this edit, adapter training included.
@@ -75,6 +79,7 @@ class Record(Setup):
     method_source: str | None = None
     params: dict[str, Any]
     seed: int
+    mask: MaskCondition | None = None
     device: str
     image_sha: str | None = None
     from_jpeg: bool = False
@@ -106,6 +111,7 @@ class Record(Setup):
             params=self.params,
             sample_id=self.sample_id,
             seed=self.seed,
+            mask=self.mask,
         )
 
 
@@ -135,8 +141,12 @@ def unit_key(
     params: dict[str, Any],
     sample_id: str,
     seed: int,
+    mask: MaskCondition | None = None,
 ) -> str:
-    """The content key of one edit. Device and batch size are not in it: they matter within tolerance only."""
+    """The content key of one edit. Device and batch size are not in it: they matter within tolerance only.
+
+    A mask condition is part of it where there is one.
+    """
     return content_key(
         setup.identity()
         | {
@@ -147,4 +157,5 @@ def unit_key(
             "sample_id": sample_id,
             "seed": seed,
         }
+        | ({"mask": mask} if mask else {})
     )

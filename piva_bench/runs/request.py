@@ -14,6 +14,7 @@ from piva_bench.profiles import Profile, get_profile, resolve_model
 from piva_bench.registry import DATASETS
 from piva_bench.runs.groups import members
 from piva_bench.runs.kinds import kind_of_samples
+from piva_bench.runs.masks import check_blend
 from piva_bench.runs.plan import Unit, make_units, select_samples
 from piva_bench.runs.record import ENGINE, Setup
 from piva_bench.runs.shard import Shard
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 BatchSize = Annotated[int, Field(ge=1)] | Literal["auto"]
+
+MaskBlend = Literal["end", "steps"]
 
 Workers = Annotated[int, Field(ge=1)] | Literal["auto"]
 
@@ -58,6 +61,7 @@ class RunRequest(BaseModel):
     workers: Workers = "auto"
     snapshots: tuple[int, ...] = ()
     shard: Shard | None = None
+    mask_blend: MaskBlend | None = None
 
 
 @dataclass(frozen=True)
@@ -222,6 +226,8 @@ def prepare(
         variants = resolve_variants(methods, request.params, profile, kind)
         variants = with_snapshots(variants, request.snapshots, profile)
         notes += left_out
+    if request.mask_blend:
+        check_blend(request.mask_blend, variants)
     samples = select_samples(dataset.samples, request.samples, request.limit)
     samples = request.shard.of(samples) if request.shard else samples
     device = resolve_device(request.device)
@@ -248,7 +254,7 @@ def prepare(
         model_path=model_path,
         device=device,
         setup=setup,
-        units=make_units(setup, variants, samples, request.seeds),
+        units=make_units(setup, variants, samples, request.seeds, request.mask_blend),
         output_dir=output_dir_of(request),
         notes=tuple(notes),
     )

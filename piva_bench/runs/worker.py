@@ -17,6 +17,7 @@ from piva_bench.runs.batch_size import PeakMemory, out_of_memory
 from piva_bench.runs.blame import describe
 from piva_bench.runs.kinds import KINDS
 from piva_bench.runs.kinds.base import Task
+from piva_bench.runs.masks import blended, need_mask, with_mask
 from piva_bench.runs.plan import Batch, Unit
 from piva_bench.runs.record import Record
 from piva_bench.runs.store import Edit, sha256
@@ -84,7 +85,10 @@ class Worker:
         for unit in batch.units:
             try:
                 resolution = self.prepared.setup.resolution
-                tasks.append(kind.task(unit.sample, variant, resolution, self.denoiser.device))
+                if unit.mask:
+                    need_mask(unit.sample, resolution)
+                task = kind.task(unit.sample, variant, resolution, self.denoiser.device)
+                tasks.append(with_mask(task, unit.sample, resolution) if unit.mask == "steps" else task)
                 for note in unit.sample.notes:
                     if note not in self._noted:
                         tell.warn(note)
@@ -187,6 +191,8 @@ class Worker:
         setup, variant = self.prepared.setup, unit.variant
         kind = KINDS[variant.kind]
         reason = kind.fault(outcome, setup.resolution)
+        if unit.mask == "end" and outcome.image is not None and not reason:
+            outcome = replace(outcome, image=blended(outcome.image, unit.sample, setup.resolution))
         made = None if reason else kind.encode(outcome, unit.key, self.prepared.request.keep_fields)
         files = made.files if made else {}
         costs: dict[str, Any] = {
@@ -210,6 +216,7 @@ class Worker:
             method_source=variant.source_hash,
             params=variant.params_dict(),
             seed=unit.seed,
+            mask=unit.mask,
             device=str(self.denoiser.device),
             image_sha=made.sha if made else None,
             files={name: sha256(content) for name, content in files.items()},
@@ -236,6 +243,7 @@ def failed_edits(prepared: Prepared, units: Sequence[Unit], reason: str) -> list
                 method_source=unit.variant.source_hash,
                 params=unit.variant.params_dict(),
                 seed=unit.seed,
+                mask=unit.mask,
                 device=prepared.device,
                 batch_size=1,
                 created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from piva_bench.diffusion.condition import Condition
 from piva_bench.diffusion.schedule import Schedule
-from piva_bench.diffusion.touch import Touch
+from piva_bench.diffusion.touch import Kind, Touch, touched_layers
 from piva_bench.session.noise import BatchNoise
 from piva_bench.session.noisy import Noisy, fresh_key
 from piva_bench.session.predictor import Predictor
-from piva_bench.session.query import Query
+from piva_bench.session.query import Prompt, Query
 from piva_bench.session.rows import Rows
 
 T = TypeVar("T")
@@ -124,6 +125,24 @@ class Session:
         denoiser: Any = self._rows.denoiser
         ids: list[int] = denoiser.tokenizer(text, truncation=True).input_ids
         return ids
+
+    def condition(self, prompt: Prompt) -> Condition:
+        """What the network is told of a prompt, row by row: where a method learns a prompt of its own, it starts here.
+
+        Raises:
+            UnknownName: no prompt of that name.
+        """
+        return self._rows.condition(prompt)
+
+    def layers(self, kind: Kind) -> tuple[str, ...]:
+        """The network's layers of a kind that a ``Touch`` is called at, in the order they are computed in.
+
+        Raises:
+            ModelError: the network is no UNet of Stable Diffusion's kind.
+        """
+        return tuple(
+            name for name, (found, _) in touched_layers(self._rows.denoiser).items() if found == kind
+        )
 
     def random(self, index: int) -> Random:
         """The random numbers of a step."""

@@ -154,7 +154,7 @@ def test_names_that_are_no_text_in_this_encoding(cli, bench, tmp_path):
     shutil.copytree(bench / "data", folder)
     assert cli("run", "-m", "identity", "-n", "1", "-o", "out", "--data-root", folder)[0] == 0
     assert cli("report", "out")[0] == 0
-    assert cli("score", "--edits", folder, "-d", "folder", "--name", "\udcff")[0] == EXIT_USER_ERROR
+    assert cli("import", folder, "-d", "folder", "--name", "\udcff")[0] == EXIT_USER_ERROR
 
 
 def test_a_full_disk_leaves_no_half_picture(cli, bench, picture, tmp_path, monkeypatch):

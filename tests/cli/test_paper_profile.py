@@ -184,9 +184,7 @@ def test_somebody_elses_edits_are_scored(paper, small_archive, tmp_path, monkeyp
             Image.fromarray(source).save(target.with_suffix(".png"))
         else:
             shutil.copy(path, target)
-    code, out, err = paper(
-        "score", "--edits", theirs, "--data-root", archive, "-o", "run", "--name", "theirs"
-    )
+    code, out, err = paper("import", theirs, "--data-root", archive, "-o", "run", "--name", "theirs")
     assert code == EXIT_FAILED_SAMPLES
     assert "9 edits taken in from" in err
     assert "2 samples without one, 1 with one that cannot be used" in err
@@ -208,7 +206,7 @@ def test_somebody_elses_edits_are_scored(paper, small_archive, tmp_path, monkeyp
     assert any("is 40x40 px, not 64x64" in reason for reason in reasons)
     assert sum("holds no edit of this sample" in reason for reason in reasons) == 2
     assert paper("score", "run", "--data-root", archive)[0] == 0  # an imported run is a run
-    code, _, err = paper("score", "--edits", tmp_path / "sources" / "nowhere", "--data-root", archive)
+    code, _, err = paper("import", tmp_path / "sources" / "nowhere", "--data-root", archive)
     assert code == EXIT_USER_ERROR
     assert "no folder of edits" in err
 

@@ -10,6 +10,7 @@ import pytest
 from piva_bench.data.dataset import Dataset, verify
 from piva_bench.data.pie import open_pie, read_pie
 from piva_bench.data.pie_write import write_pie
+from piva_bench.data.sample import UnreadableSample
 from piva_bench.errors import DataError
 from piva_bench.profiles import PROFILES
 from tests.data.tiny_pie import CARD, entry, zipped
@@ -291,3 +292,22 @@ def test_archives_of_other_systems(pie_folder):
         tar.add(pie_folder, "pie")
     with pytest.raises(DataError, match="is a tar archive: unpack it and name the folder"):
         read_pie(pie_folder.parent / "pie.tar.gz")
+
+
+def test_another_mapping_file_is_named_itself_and_borrows_the_masks(pie_folder):
+    own = json.loads((pie_folder / "data" / "mapping_file.json").read_text())
+    first, second, third = own
+    others = {key: {**entry, "original_prompt": f"{key} at length"} for key, entry in own.items()}
+    del others[first]["mask"]  # as in DNA-Bench, which has none
+    others[second]["mask"] = None
+    del others[third]["mask"]
+    others[third]["image_path"] = own[first]["image_path"]  # another picture than the copy's under that id
+    path = pie_folder / "data" / "long_mapping_file.json"
+    path.write_text(json.dumps(others))
+    ours, theirs = read_pie(pie_folder), read_pie(path)
+    assert theirs.samples[0].source_prompt == f"{first} at length"
+    assert theirs.samples[0].mask_rle == ours.samples[0].mask_rle is not None
+    assert theirs.samples[1].mask_rle is None
+    assert isinstance(theirs.samples[2], UnreadableSample)
+    assert "has no mask" in theirs.samples[2].fault
+    assert theirs.revision != ours.revision

@@ -1,5 +1,6 @@
 """Every kind of model, in its smallest form, against diffusers' own pipeline or the definition."""
 
+import dataclasses
 import json
 
 import pytest
@@ -22,9 +23,19 @@ from transformers import (
 )
 
 from methods.dds import DDS
+from methods.dnaedit import DNAEdit
+from methods.edit_friendly import EditFriendly
 from methods.flowedit import FlowEdit
+from methods.infedit import InfEdit
+from methods.irfds import IRFDS
+from methods.leditspp import LEditsPP
+from methods.masactrl import MasaCtrl
+from methods.p2p import P2P
 from methods.piva import Piva
+from methods.pnp import PnP
+from methods.rf_inversion import RFInversion
 from methods.sdedit import SDEdit
+from methods.vae_roundtrip import VaeRoundtrip
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.diffusion.rectified_flow import Flux, StableDiffusion3
 from piva_bench.diffusion.stable_diffusion import InstructPix2Pix
@@ -205,6 +216,9 @@ def test_flux_predicts_the_noise_of_its_velocity(flux_folder):
     torch.testing.assert_close(noisy.velocity(eps), expected, atol=1e-4, rtol=1e-4)
 
 
+ON_FLOWS = [DDS, Piva, SDEdit, FlowEdit, RFInversion, DNAEdit, IRFDS, EditFriendly, InfEdit]
+
+
 def edit_with(folder, method):
     denoiser = Denoiser.from_pretrained(folder)
     params = {"steps": 4} | ({"n_max": 3} if method is FlowEdit else {})
@@ -213,14 +227,35 @@ def edit_with(folder, method):
         assert outcome.image.shape == (3, 32, 32)
 
 
-@pytest.mark.parametrize("method", [DDS, Piva, SDEdit, FlowEdit])
+@pytest.mark.parametrize("method", ON_FLOWS)
 def test_rules_and_samplers_edit_with_sd3(sd3_folder, method):
     edit_with(sd3_folder, method)
 
 
-@pytest.mark.parametrize("method", [DDS, Piva, SDEdit, FlowEdit])
+@pytest.mark.parametrize("method", ON_FLOWS)
 def test_rules_and_samplers_edit_with_flux(flux_folder, method):
     edit_with(flux_folder, method)
+
+
+@pytest.mark.parametrize("method", [P2P, PnP, MasaCtrl, LEditsPP])
+def test_editors_of_attention_say_that_a_flow_has_none_of_theirs(sd3_folder, method):
+    with pytest.raises(ModelError, match="edits with Stable Diffusion's UNets only"):
+        edit_with(sd3_folder, method)
+
+
+@pytest.mark.parametrize("method", [RFInversion, DNAEdit])
+def test_flow_editors_that_are_held_to_the_source_give_it_back(sd3_folder, method):
+    # SD3's own velocities on its own shifted grid: what the way out adds, the way in takes back.
+    denoiser = Denoiser.from_pretrained(sd3_folder, dtype=torch.float64)
+    held = {
+        RFInversion: {"eta": 1, "steered": 1},
+        DNAEdit: {"velocity_share": 1, "source_guidance_scale": 3.5},
+    }
+    tasks = [dataclasses.replace(task, target_prompt=task.source_prompt) for task in make_tasks(2)]
+    outcomes = method(method.Params(steps=5, guidance_scale=3.5, **held[method])).edit(tasks, denoiser, 0)
+    back = VaeRoundtrip(VaeRoundtrip.Params()).edit(tasks, denoiser, 0)
+    for ours, theirs in zip(outcomes, back, strict=True):
+        torch.testing.assert_close(ours.image, theirs.image, atol=1e-6, rtol=0)
 
 
 def test_pictures_go_through_a_shifted_autoencoder(sd3_folder):

@@ -16,5 +16,5 @@ def exact(tiny_sd):
 
 @pytest.fixture
 def plain(tiny_sd, exact):
-    """One edit of it, as a plain loop would make it."""
+    """One edit of the tiny model, for loops of one's own."""
     return Plain(tiny_sd, exact, make_tasks(1)[0])

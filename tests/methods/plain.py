@@ -5,6 +5,8 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 
 from piva_bench.session.noise import noise, timestep
 
+STEPS, W = 5, 4.0
+
 
 class Plain:
     """A tiny Stable Diffusion and one edit of it.
@@ -82,3 +84,24 @@ class Plain:
 def grid(steps):
     """The timesteps of a sampler of Stable Diffusion: every (1000 / steps)-th from 1, the noisiest first."""
     return [1 + (1000 // steps) * index for index in range(steps)][::-1]
+
+
+def invert(plain, prompt=None):
+    """Noise of DDIM's inversion without guidance, and the way to it, the noisiest first and the source last."""
+    x, t, way = plain.z_src, None, [plain.z_src]
+    for to in grid(STEPS)[::-1]:
+        eps = plain.eps(x, to, plain.task.source_prompt if prompt is None else prompt)
+        x, t = plain.ddim(x, eps, t, to), to
+        way.insert(0, x)
+    return way
+
+
+def edited(denoiser, method, task, **params):
+    """Our picture of an edit in few steps."""
+    (outcome,) = method(method.Params(steps=STEPS, **params)).edit([task], denoiser, 0)
+    assert outcome.reason is None
+    return outcome.image
+
+
+def close(ours, theirs):
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)

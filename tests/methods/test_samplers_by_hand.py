@@ -3,25 +3,15 @@
 import dataclasses
 import itertools
 
+import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
 from methods.flowedit import FlowEdit
 from methods.p2p import P2P
 from methods.sdedit import SDEdit
 from piva_bench.diffusion.schedule import Schedule
-from tests.methods.plain import Plain, grid
-
-STEPS, W = 5, 4.0
-
-
-def edited(denoiser, method, task, **params):
-    (outcome,) = method(method.Params(steps=STEPS, **params)).edit([task], denoiser, 0)
-    assert outcome.reason is None
-    return outcome.image
-
-
-def close(ours, theirs):
-    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+from tests.methods.plain import STEPS, W, close, edited, grid, invert
 
 
 @torch.no_grad()
@@ -61,16 +51,9 @@ def test_flowedit_with_equal_prompts_and_guidance_is_the_round_trip(exact, plain
     close(ours, plain.picture(plain.z_src))
 
 
-def invert(plain):
-    x, t = plain.z_src, None
-    for to in grid(STEPS)[::-1]:
-        x, t = plain.ddim(x, plain.eps(x, to, plain.task.source_prompt), t, to), to
-    return x
-
-
 @torch.no_grad()
 def test_p2p_without_attention_is_ddim_from_the_inversion(exact, plain):
-    x, times = invert(plain), [*grid(STEPS), None]
+    x, times = invert(plain)[0], [*grid(STEPS), None]
     for t, to in itertools.pairwise(times):
         x = plain.ddim(x, plain.guided(x, t, plain.task.target_prompt, W), t, to)
     off = {"cross_replace": 0, "self_replace": 0, "blend_threshold": 0}
@@ -80,8 +63,8 @@ def test_p2p_without_attention_is_ddim_from_the_inversion(exact, plain):
 class Swapped:
     """diffusers' plain attention on a batch [source, target] whose target attends as the source does."""
 
-    def __init__(self, cross):
-        self.cross = cross
+    def __init__(self, cross, factors=()):
+        self.cross, self.factors = cross, dict(factors)
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None):
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
@@ -95,37 +78,63 @@ class Swapped:
         else:
             for i, j in self.cross:
                 target[:, :, j] = source[:, :, i]
+            for j, factor in self.factors.items():
+                target[:, :, j] *= factor
         out = attn.batch_to_head_dim(torch.cat([source, target]) @ v)
         return attn.to_out[0](out)
 
 
-@torch.no_grad()
-def test_p2p_gives_the_target_the_sources_attention(exact, plain):
-    # Tokens of "a red cup" and "a blue cup on grass" are letters here; the words both have correspond letter by letter.
-    task = dataclasses.replace(plain.task, source_prompt="a cup", target_prompt="a cup of t")
+def swapped_by_hand(exact, plain, task, pairs, factors=()):
+    """The target's picture where in all steps its maps are the source's, but for tokens without a counterpart."""
     plain.task = task
+    unet = UNet2DConditionModel.from_pretrained(exact.path / "unet", torch_dtype=torch.float64)
+    for name, module in unet.named_modules():
+        if name.endswith(("attn1", "attn2")):
+            module.set_processor(Swapped(pairs, factors) if name.endswith("attn2") else Swapped(None))
+    text = exact.condition([task.source_prompt, task.target_prompt]).text
+    with torch.no_grad():
+        both = invert(plain)[0].repeat(2, 1, 1, 1)
+        for t, to in itertools.pairwise([*grid(STEPS), None]):
+            conditional = unet(both, torch.tensor([t]), encoder_hidden_states=text).sample
+            empty = torch.cat([plain.eps(one, t, "") for one in both.split(1)])
+            both = plain.ddim(both, empty + W * (conditional - empty), t, to)
+    return plain.picture(both[1:])
+
+
+ON = {"cross_replace": 1, "self_replace": 1, "blend_threshold": 0}
+
+
+@pytest.mark.parametrize("control", ["refine", "replace"])
+def test_p2p_gives_the_target_the_sources_attention(exact, plain, control):
+    # Tokens are letters here; the words that both have correspond letter by letter.
+    task = dataclasses.replace(plain.task, source_prompt="a cup", target_prompt="a cup of t")
     source, target = (exact.tokenizer(text).input_ids for text in (task.source_prompt, task.target_prompt))
     pairs = [(i, i) for i in range(len(source) - 1)]  # start and all of "a cup"
     pairs += [(len(source) - 1, len(target) - 1)]  # the end
     pairs += [(i, i) for i in range(max(len(source), len(target)), 77)]  # padding
-    for name, module in plain.unet.named_modules():
-        if name.endswith(("attn1", "attn2")):
-            module.set_processor(Swapped(pairs if name.endswith("attn2") else None))
-    text = exact.condition([task.source_prompt, task.target_prompt]).text
-    null = exact.condition([""]).text
-    fresh = Plain.__new__(Plain)
-    fresh.__dict__ |= plain.__dict__
-    from diffusers import UNet2DConditionModel
+    close(
+        edited(exact, P2P, task, guidance_scale=W, control=control, **ON),
+        swapped_by_hand(exact, plain, task, pairs),
+    )
 
-    fresh.unet = UNet2DConditionModel.from_pretrained(exact.path / "unet", torch_dtype=torch.float64)
-    both = invert(fresh).repeat(2, 1, 1, 1)
-    times = [*grid(STEPS), None]
-    for t, to in itertools.pairwise(times):
-        conditional = plain.unet(both, torch.tensor([t]), encoder_hidden_states=text).sample
-        empty = fresh.unet(both, torch.tensor([t]), encoder_hidden_states=null.repeat(2, 1, 1)).sample
-        both = plain.ddim(both, empty + W * (conditional - empty), t, to)
-    on = {"cross_replace": 1, "self_replace": 1, "blend_threshold": 0}
-    close(edited(exact, P2P, task, guidance_scale=W, **on), plain.picture(both[1:]))
+
+@pytest.mark.parametrize("control", ["refine", "replace"])
+def test_the_maps_of_a_swapped_word_are_the_sources_or_its_own(exact, plain, control):
+    task = dataclasses.replace(plain.task, source_prompt="a cup", target_prompt="a mug")
+    # start, a, c|m, u, p|g, end, padding: "m" and "g" keep their own maps, or get those of "c" and "p".
+    pairs = [(i, i) for i in range(77) if control == "replace" or i not in (2, 4)]
+    close(
+        edited(exact, P2P, task, guidance_scale=W, control=control, **ON),
+        swapped_by_hand(exact, plain, task, pairs),
+    )
+
+
+def test_reweighting_multiplies_the_maps_of_the_blended_word(exact, plain):
+    words = (("cup", "mug"),)
+    task = dataclasses.replace(plain.task, source_prompt="a cup", target_prompt="a mug", blended_words=words)
+    pairs = [(i, i) for i in range(77) if i not in (2, 4)]
+    theirs = swapped_by_hand(exact, plain, task, pairs, {2: 3.0, 3: 3.0, 4: 3.0})
+    close(edited(exact, P2P, task, guidance_scale=W, reweight=3, **ON), theirs)
 
 
 def test_p2p_with_equal_prompts_is_the_reconstruction(exact, plain):

@@ -12,6 +12,7 @@ from PIL import Image
 from piva_bench.cli.app import EXIT_USER_ERROR
 from piva_bench.cli.run import EXIT_FAILED_SAMPLES
 from piva_bench.errors import DataError
+from piva_bench.report.results import load_results
 from piva_bench.runs.foreign import read_edit
 from tests.harness import records
 
@@ -24,7 +25,7 @@ def flat(value: int, width: int = SIDE, height: int = SIDE) -> Image.Image:
 
 @pytest.fixture
 def score(cli, tmp_path):
-    """Scores a folder of edits of own pictures: ``score({id: picture}, {file: image})`` gives code, err and values."""
+    """Imports a folder of edits of own pictures: ``score({id: picture}, {file: image})`` gives code, err and values."""
 
     def run(samples, edits, *arguments):
         own, theirs = tmp_path / "own", tmp_path / "theirs"
@@ -41,7 +42,7 @@ def score(cli, tmp_path):
             else:
                 image.save(theirs / name)
         code, _, err = cli(
-            "score", "--edits", theirs, "-d", "folder", "--data-root", own, "-p", "embedded", "-o", "run", *arguments
+            "import", theirs, "-d", "folder", "--data-root", own, "-p", "embedded", "-o", "run", *arguments
         )  # fmt: skip
         values = {}
         for (_, sample), record in records(tmp_path / "run").items() if (tmp_path / "run").is_dir() else ():
@@ -107,7 +108,7 @@ def test_a_picture_that_several_samples_share_names_none_of_them(score):
 @pytest.mark.parametrize(
     ("image", "reason"),
     [
-        (flat(1, 64, 64), "is 64x64 px, not 32x32"),
+        (flat(1, 64, 64), "is 64x64 px, not 32x32: make the edits anew at 32 px, or resize them"),
         (flat(1, 48, 32), r"is 48x32 px, not 32x32, and no strip.*--strips"),
         (flat(1, 64, 32), r"is 64x32 px, not 32x32, and no strip.*--strips"),
         (flat(1, 16, 16), "is 16x16 px, not 32x32"),
@@ -166,3 +167,33 @@ def test_a_jpeg_is_known_by_its_content(tmp_path):
     flat(9).save(tmp_path / "b.png")
     assert read_edit(tmp_path / "a.png", SIDE)[1]
     assert not read_edit(tmp_path / "b.png", SIDE)[1]
+
+
+def test_edits_are_a_method_with_seed_and_mask_condition(score, tmp_path):
+    samples, edits = {"a": "a.png"}, {"a.png": flat(10)}
+    for mask in ("none", "own", "end", "steps", None):
+        given = ("--mask", mask) if mask else ()
+        code, err, _ = score(
+            samples, edits, "--name", "theirs", "--seed", "7", "--paper", "2502.17363", *given
+        )
+        assert code == 0, err
+        made = {record["mask"]: record for record in records_by_mask(tmp_path / "run")}
+        assert made[mask]["seed"] == 7
+    # One folder of the same edits under several conditions: each is a row of a section of its own.
+    assert len(made) == 5
+    results = load_results(tmp_path / "run")
+    assert dict(zip(results["mask"].fillna("-"), results["section"], strict=True)) == {
+        "none": "method", "own": "mask", "end": "end", "steps": "steps", "-": "unknown"
+    }  # fmt: skip
+    assert results["variant"].nunique() == 5
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["runs"][0]["origin"] == {
+        "method": "theirs",
+        "seed": 7,
+        "mask": "none",
+        "paper": "2502.17363",
+    }
+
+
+def records_by_mask(run):
+    return [json.loads(path.read_text()) for path in (run / "records").rglob("*.json")]

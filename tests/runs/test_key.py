@@ -56,3 +56,9 @@ def test_where_the_model_lies_does_not_change_the_key():
 
 def test_keys_do_not_change_between_versions_by_accident():
     assert unit_key(Setup(**SETUP), **UNIT) == "efea22f904285b322895f5e104fef1e3"
+
+
+def test_a_mask_condition_is_part_of_the_key_where_there_is_one():
+    keys = {unit_key(Setup(**SETUP), **UNIT, mask=mask) for mask in (None, "none", "own", "end", "steps")}
+    assert len(keys) == 5
+    assert unit_key(Setup(**SETUP), **UNIT, mask=None) == unit_key(Setup(**SETUP), **UNIT)
