@@ -1,4 +1,7 @@
-"""PDS: posterior distillation sampling, which matches the stochastic latents of source and edit."""
+"""PDS: posterior distillation sampling, which matches the stochastic latents of source and edit.
+
+With the scale and grid of the official code for scenes; ``pds_2d`` has its authors' settings for pictures.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from piva_bench.distillation.method import DistillationMethod
 from piva_bench.distillation.params import DistillationParams
 from piva_bench.method import MethodCard, Strength
 from piva_bench.params import parameter
-from piva_bench.session.query import Query
+from piva_bench.session.query import Prompt, Query
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,13 +65,18 @@ class PDS(DistillationMethod):
         """Those of the grid: one in two of a thousand."""
         return range(self.params.t_min, self.params.t_max + 1, 1000 // self.params.grid_steps)
 
+    @property
+    def negative(self) -> Prompt:
+        """What both branches are guided away from."""
+        return "null"
+
     def gradient(self, step: Step) -> Tensor:
         """The difference of the stochastic latents."""
-        guidance = self.params.guidance_scale
+        guidance, negative = self.params.guidance_scale, self.negative
         eps = step.predict(
             {
-                "target": Query(step.edit, "target", guidance),
-                "source": Query(step.source, "source", guidance),
+                "target": Query(step.edit, "target", guidance, negative),
+                "source": Query(step.source, "source", guidance, negative),
             }
         )
         before = step.schedule.before(step.edit.t, self.params.grid_steps)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Source = Literal["paper", "official code", "seed", "assumed"]
 """Where a default comes from: paper, official code, a summary of the paper, or our choice."""
@@ -78,6 +79,65 @@ class LatentParams(MethodParams):
         source="official code",
         description="optimiser of the latents; adam ignores loss_scale in effect",
     )
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """Adam's decays of the first and second moment: PyTorch's."""
+        return 0.9, 0.999
+
+    def rate(self, index: int) -> float:
+        """The learning rate of step ``index``, from 0."""
+        return self.learning_rate
+
+
+class ScheduledLatentParams(LatentParams):
+    """Latents moved by Adam at a rate that rises and falls; a rule whose authors run it so names them in ``kinds``.
+
+    AdamW without weight decay, which most official 2D code calls, is Adam. The schedule counts steps from the first,
+    not back from the last, so that a shorter run is the longer one's prefix.
+    """
+
+    learning_rate: float = parameter(
+        0.1, gt=0, le=100, source="official code", description="highest rate of the latents' optimiser"
+    )
+    optimizer: Literal["sgd", "adam"] = parameter(
+        "adam", source="official code", description="optimiser of the latents"
+    )
+    second_moment_decay: float = parameter(
+        0.999, ge=0, lt=1, source="official code", description="Adam's beta_2; beta_1 is 0.9"
+    )
+    warmup_steps: int = parameter(
+        0, ge=0, le=100_000, source="official code", description="steps over which the rate rises from 0"
+    )
+    cosine_steps: int = parameter(
+        0,
+        ge=0,
+        le=1_000_000,
+        source="official code",
+        description="step at which the rate has fallen to 0 along half a cosine after the warm-up; 0 keeps it up",
+    )
+
+    @model_validator(mode="after")
+    def _rise_before_fall(self) -> Self:
+        if 0 < self.cosine_steps <= self.warmup_steps:
+            raise ValueError(
+                f"cosine_steps ({self.cosine_steps}) is not above warmup_steps ({self.warmup_steps})"
+            )
+        return self
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """See ``LatentParams.betas``."""
+        return 0.9, self.second_moment_decay
+
+    def rate(self, index: int) -> float:
+        """The rate of step ``index``: linear warm-up, then a cosine to 0 (transformers' cosine schedule)."""
+        if index < self.warmup_steps:
+            return self.learning_rate * index / self.warmup_steps
+        if not self.cosine_steps:
+            return self.learning_rate
+        way = (index - self.warmup_steps) / (self.cosine_steps - self.warmup_steps)
+        return self.learning_rate * (1 + math.cos(math.pi * min(way, 1.0))) / 2
 
 
 def profile_defaults(params: type[MethodParams], profile: str, recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from piva_bench.data.dataset import Dataset, DatasetCard
 from piva_bench.data.sample import Sample
 from piva_bench.distillation.method import DistillationMethod
-from piva_bench.distillation.params import AdapterParams, AdapterSpec, DistillationParams
+from piva_bench.distillation.params import AdapterParams, AdapterSpec, AnnealedParams, DistillationParams
 from piva_bench.errors import DataError, ModelError, UserError
 from piva_bench.method import (
     EditMethod,
@@ -33,7 +33,7 @@ from piva_bench.metrics.protocol import (
     ViewsPair,
     fingerprint,
 )
-from piva_bench.params import LatentParams, MethodParams, parameter
+from piva_bench.params import LatentParams, MethodParams, ScheduledLatentParams, parameter
 from piva_bench.profiles import Profile
 from piva_bench.sampling.method import SamplingMethod
 from piva_bench.scene.params import FieldEditParams, FieldParams
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AdapterParams",
     "AdapterSpec",
+    "AnnealedParams",
     "DataError",
     "Dataset",
     "DatasetCard",
@@ -87,6 +88,7 @@ __all__ = [
     "SceneOutcome",
     "SceneTask",
     "Schedule",
+    "ScheduledLatentParams",
     "Scores",
     "Session",
     "Site",

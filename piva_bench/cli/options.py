@@ -66,7 +66,8 @@ Method = Annotated[
         "--method",
         "-m",
         callback=say_files,
-        help="Methods, comma-separated: names from `piva-bench list`, or file.py:Class.",
+        help="Methods, comma-separated: names from `piva-bench list`, file.py:Class, or (run) a group: distillation, "
+        "sampling, reference, all.",
     ),
 ]
 Dataset = Annotated[str, _option(_WHAT, "--dataset", "-d", help="Dataset, from `piva-bench list`.")]

@@ -17,7 +17,7 @@ from piva_bench.conformance.tiny_model import make_tasks
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.distillation.method import DistillationMethod
 from piva_bench.method import EditMethod, EditOutcome, EditTask
-from piva_bench.params import faults
+from piva_bench.params import LatentParams, MethodParams, faults
 
 STEPS = 4
 TOLERANCE = 1e-3
@@ -43,7 +43,9 @@ class Bench:
 
     def tasks(self, count: int) -> list[EditTask]:
         """Edits with all that the method's card asks for."""
-        tasks = make_tasks(count)
+        follow = self.cls.kinds.get("pictures", MethodParams)
+        params = follow() if issubclass(follow, LatentParams) else LatentParams()
+        tasks = [dataclasses.replace(task, params=params) for task in make_tasks(count)]
         mask = torch.zeros(32, 32, dtype=torch.bool)
         mask[8:24, 8:24] = True
         words = (("red", "blue"),)
@@ -67,7 +69,7 @@ def declares_itself(bench: Bench) -> None:
     cls = bench.cls
     missing = sorted(getattr(cls, "__abstractmethods__", ()))
     assert not missing, f"it has no {' and no '.join(missing)}"
-    wrong = faults(cls.Params)
+    wrong = [fault for params in (cls.Params, *cls.kinds.values()) for fault in faults(params)]
     assert not wrong, f"parameter {wrong[0]}" if wrong else ""
     for name in ("summary", "title", "idea_code_license"):
         assert getattr(cls.card, name).strip(), f"the card has no {name}"

@@ -16,7 +16,7 @@ class LatentImages:
 
     Args:
         seen: what there is to see; the edits start at its source.
-        params: learning rate, gradient scale, optimiser.
+        params: learning rate and its schedule, gradient scale, optimiser.
         blend: [B, 1, h, w] share of the edit's own latents that stays after a step, the rest is the source's; None
             for all of it.
 
@@ -29,9 +29,12 @@ class LatentImages:
 
     def __init__(self, seen: Observation, params: LatentParams, blend: Tensor | None = None) -> None:
         self._seen, self.latents = seen, seen.latents
-        self.scale = params.loss_scale
-        optimizers = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
-        self.optimizer = optimizers[params.optimizer]([self.latents], lr=params.learning_rate)
+        self.params, self._steps = params, 0
+        self.optimizer: torch.optim.Optimizer
+        if params.optimizer == "adam":
+            self.optimizer = torch.optim.Adam([self.latents], lr=params.learning_rate, betas=params.betas)
+        else:
+            self.optimizer = torch.optim.SGD([self.latents], lr=params.learning_rate)
         self.sample_ids = seen.names
         self._blend = blend
 
@@ -41,7 +44,10 @@ class LatentImages:
 
     def step(self, gradient: Tensor) -> None:
         """Moves the latents by a gradient [B, C, h, w]."""
-        self.latents.grad = gradient * self.scale
+        self.latents.grad = gradient * self.params.loss_scale
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.params.rate(self._steps)
         self.optimizer.step()
+        self._steps += 1
         if self._blend is not None:
             self.latents.lerp_(self._seen.source_latents, 1 - self._blend)

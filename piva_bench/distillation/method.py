@@ -51,7 +51,7 @@ class DistillationMethod(EditMethod):
 
     def timesteps(self, index: int) -> range:
         """The timesteps from which a step draws uniformly; a range of one is a schedule."""
-        return range(self.params.t_min, self.params.t_max + 1)
+        return self.params.timesteps(index)
 
     @abstractmethod
     def gradient(self, step: Step) -> Tensor:

@@ -45,6 +45,28 @@ class DistillationParams(MethodParams):
             raise ValueError(f"t_min ({self.t_min}) is above t_max ({self.t_max})")
         return self
 
+    def timesteps(self, index: int) -> range:
+        """The timesteps from which step ``index`` draws uniformly."""
+        return range(self.t_min, self.t_max + 1)
+
+
+class AnnealedParams(DistillationParams):
+    """Timesteps that fall from the highest to the lowest over a run; a rule with them says ``prefix = False``."""
+
+    t_anneal: bool = parameter(
+        True,
+        source="official code",
+        description="the timestep falls linearly from t_max to t_min over the run, instead of being drawn between them",
+    )
+
+    def timesteps(self, index: int) -> range:
+        """The one timestep of step ``index``, ``t_min + (t_max - t_min) (1 - index / steps)`` rounded down."""
+        if not self.t_anneal:
+            return super().timesteps(index)
+        left = max(self.steps - index, 0)
+        t = self.t_min + (self.t_max - self.t_min) * left // self.steps
+        return range(t, t + 1)
+
 
 class AdapterParams(MethodParams):
     """How the engine trains a rule's adapters: AdamW on the denoising loss, a set per sample."""

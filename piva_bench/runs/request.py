@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from piva_bench.errors import ModelError, UserError
 from piva_bench.profiles import Profile, get_profile, resolve_model
 from piva_bench.registry import DATASETS
+from piva_bench.runs.groups import members
 from piva_bench.runs.kinds import kind_of_samples
 from piva_bench.runs.masks import check_blend
 from piva_bench.runs.plan import Unit, make_units, select_samples
@@ -105,7 +106,7 @@ class Prepared:
     units: list[Unit]
     output_dir: Path
     notes: tuple[str, ...] = ()
-    """What the user should know of the samples, a line each."""
+    """What the user should know of the samples and of methods that are left out, a line each."""
 
     def samples_by_id(self) -> dict[str, Sample]:
         """All samples of the dataset, not only the chosen ones."""
@@ -213,7 +214,7 @@ def prepare(
 
     Args:
         request: what is asked for.
-        variants: what to run; by default each method of the request at the request's parameters.
+        variants: what to run; by default each method of the request (or of its groups) at the request's parameters.
         opened: the request's profile and dataset, if they have been looked up (see ``open_both``).
 
     Raises:
@@ -222,17 +223,19 @@ def prepare(
     from piva_bench.runs.prompts import PromptReader, cut_notes, marked
 
     profile, dataset = opened or open_both(request)
+    notes = [*getattr(dataset, "notes", ())]
     if variants is None:
         kind = kind_of_samples(dataset.samples).name
-        variants = resolve_variants(request.methods, request.params, profile, kind)
+        methods, left_out = members(request.methods, kind)
+        variants = resolve_variants(methods, request.params, profile, kind)
         variants = with_snapshots(variants, request.snapshots, profile)
+        notes += left_out
     if request.mask_blend:
         check_blend(request.mask_blend, variants)
     samples = select_samples(dataset.samples, request.samples, request.limit)
     samples = request.shard.of(samples) if request.shard else samples
     device = resolve_device(request.device)
     model_path = resolve_model(request.model or profile.model)
-    notes = [*getattr(dataset, "notes", ())]
     if reader := PromptReader.of_model(model_path):
         notes += cut_notes(samples, reader)
         samples = marked(samples, reader)

@@ -71,8 +71,9 @@ def test_describe_method_gives_default_bounds_source_and_meaning(cli):
     assert "lambda" in weight["description"]
     assert parameters["steps"]["default"] == 2
     assert "profile embedded" in parameters["steps"]["source"]
-    assert parameters["optimizer"]["bounds"] == "sgd | adam"
-    assert "views" in {row["name"] for row in description["for 3D scenes"]}
+    latents = {row["name"]: row for row in description["for pictures"]}
+    assert latents["optimizer"]["bounds"] == "sgd | adam"
+    assert "views" in {row["name"] for row in description["for scenes"]}
     out = cli("describe", "method", "piva")[1]
     assert "preservation_weight" in out
     assert ">= 0, <= 100" in out

@@ -48,6 +48,12 @@ class Plain:
     def clean(self, x, eps, t):
         return (x - self.s(t) * eps) / self.a(t)
 
+    def delta(self, z, z_src, t, eps, w):
+        """DDS's difference of branches."""
+        x, x_src = (self.a(t) * one + self.s(t) * eps for one in (z, z_src))
+        target = self.guided(x, t, self.task.target_prompt, w)
+        return target - self.guided(x_src, t, self.task.source_prompt, w)
+
     def ddim(self, x, eps, t, to):
         picture = x if t is None else self.clean(x, eps, t)
         return picture if to is None else self.a(to) * picture + self.s(to) * eps
@@ -57,6 +63,17 @@ class Plain:
         z = self.z_src.clone()
         for step in range(steps):
             z = z - rate * scale * gradient(step, z)
+        return self.picture(z)
+
+    def by_adam(self, steps, gradient, rate, beta2=0.999, scale=2000 / 4096):
+        """The edited picture of Adam (arXiv 1412.6980, algorithm 1) at the rates ``rate(step)``."""
+        z, first, second = self.z_src.clone(), 0, 0
+        for step in range(steps):
+            slope = scale * gradient(step, z)
+            first = 0.9 * first + 0.1 * slope
+            second = beta2 * second + (1 - beta2) * slope**2
+            root = (second / (1 - beta2 ** (step + 1))).sqrt()
+            z = z - rate(step) * first / (1 - 0.9 ** (step + 1)) / (root + 1e-8)
         return self.picture(z)
 
     @torch.no_grad()
