@@ -98,8 +98,9 @@ def simulate(
 
 def measure(side: int = 512, edits: int = 60) -> Costs:
     """The driver's costs on this machine and disk, by storing and finding made-up edits."""
+    from piva_bench.runs.edit import Edit, encode_png
     from piva_bench.runs.record import Record, ScoreFile, Setup, unit_key
-    from piva_bench.runs.store import Edit, Store, encode_png
+    from piva_bench.runs.store import Store
 
     rng = np.random.default_rng(0)
     # As rough as a photograph, for a picture file of its size.

@@ -62,10 +62,11 @@ def prepare_many(bench: Path, edits: int) -> tuple[Prepared, list[str]]:
 
 def fabricate(prepared: Prepared, folder: Path, keep: slice) -> None:
     """Stores the plan's edits, or some of them, without making them."""
+    from piva_bench.runs.edit import encode_png
     from piva_bench.runs.manifest import Manifest
     from piva_bench.runs.record import Record, ScoreFile
     from piva_bench.runs.sealed import sealed
-    from piva_bench.runs.store import Store, encode_png
+    from piva_bench.runs.store import Store
 
     rng = np.random.default_rng(0)
     pictures = [encode_png(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for _ in range(64)]

@@ -20,8 +20,9 @@ import typer
 from piva_bench.data.pie import read_pie
 from piva_bench.data.sample import Sample
 from piva_bench.report.write import write_report
+from piva_bench.runs.edit import Edit
 from piva_bench.runs.record import Record, Setup, unit_key
-from piva_bench.runs.store import Edit, Store
+from piva_bench.runs.store import Store
 
 ROOT = Path(__file__).parents[1]
 PROTOCOL = "studio-v1"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from piva_bench.data.scene_sample import SceneSample
 from piva_bench.data.scenes import read_scenes
+from piva_bench.runs.edit import Edit, sha256
 from piva_bench.runs.record import Record, Setup, unit_key
-from piva_bench.runs.store import Edit, Store, sha256
+from piva_bench.runs.store import Store
 from piva_bench.runs.views import depth_path, encode_views
 from tests.data.tiny_scenes import SIZE, write_tiny_scenes
 

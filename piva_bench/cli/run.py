@@ -49,8 +49,8 @@ def run(method: options.Method, common: RunOptions, param: options.Param = None)
 
     Edits are stored batch by batch. The same command again makes only what is missing or has failed.
     """
+    from piva_bench.runs.lock import refuse_second_writer
     from piva_bench.runs.request import output_dir_of, prepare
-    from piva_bench.runs.store import refuse_second_writer
 
     methods = values.split(method)
     if not methods:

@@ -71,8 +71,8 @@ def sweep(
     The curve sets edit strength against identity, with 95 % intervals, next to other methods and reference rows.
     """
     from piva_bench.report.sweep import choose_axes
+    from piva_bench.runs.lock import refuse_second_writer
     from piva_bench.runs.request import output_dir_of
-    from piva_bench.runs.store import refuse_second_writer
     from piva_bench.runs.sweep import prepare_sweep
 
     grid = values.parse_grid(param)

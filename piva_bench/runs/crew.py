@@ -20,8 +20,8 @@ from piva_bench.runs.serve import Message, request_of
 from piva_bench.runs.watcher import Watcher
 
 if TYPE_CHECKING:
+    from piva_bench.runs.edit import Edit
     from piva_bench.runs.request import Prepared
-    from piva_bench.runs.store import Edit
 
 DEATHS = 2
 """A batch that so many worker processes died of is given up."""

@@ -27,16 +27,17 @@ from piva_bench.data.sample import UnreadableSample
 from piva_bench.errors import DataError
 from piva_bench.paths import absolute
 from piva_bench.picture_reader import decode, to_rgb
+from piva_bench.runs.edit import Edit, encode_png
 from piva_bench.runs.manifest import Manifest
 from piva_bench.runs.record import NOT_KNOWN, MaskCondition, Record, Setup, unit_key
-from piva_bench.runs.store import Edit, Store, encode_png
+from piva_bench.runs.store import Store
 
 if TYPE_CHECKING:
     from piva_bench.data.dataset import Dataset
     from piva_bench.data.sample import Sample
     from piva_bench.metrics.protocol import Pixels
     from piva_bench.profiles import Profile
-    from piva_bench.runs.store import Warn
+    from piva_bench.runs.inside import Warn
 
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 

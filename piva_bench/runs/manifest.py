@@ -18,8 +18,8 @@ from piva_bench.errors import DataError, UserError
 from piva_bench.paths import absolute
 from piva_bench.runs.inside import Warn, ignore, read_inside
 from piva_bench.runs.record import Setup
+from piva_bench.runs.record_files import first_record
 from piva_bench.runs.sealed import unsealed
-from piva_bench.runs.store import first_record
 
 if TYPE_CHECKING:
     from piva_bench.data.dataset import Dataset

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from piva_bench.errors import DataError, UserError
+from piva_bench.runs.edit import Edit
 from piva_bench.runs.inside import Warn
 from piva_bench.runs.manifest import Manifest
 from piva_bench.runs.record import Record
-from piva_bench.runs.store import Edit, Store
+from piva_bench.runs.store import Store
 
 TOGETHER = 2000
 """Edits that are committed at once, at most."""

@@ -24,11 +24,12 @@ from typing import Any
 
 from piva_bench.errors import DataError, UserError
 from piva_bench.files import TEMPORARY_SUFFIX, write_atomic
+from piva_bench.runs.edit import sha256
 from piva_bench.runs.inside import Warn, folder_inside, read_inside
 from piva_bench.runs.manifest import FILE as MANIFEST
 from piva_bench.runs.manifest import Manifest
 from piva_bench.runs.record import KEY, Record
-from piva_bench.runs.store import Store, sha256
+from piva_bench.runs.store import Store
 
 AT_ONCE = 16
 """Objects that are moved at the same time."""

@@ -6,13 +6,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from piva_bench.runs.inside import Warn
 from piva_bench.runs.manifest import Manifest
 from piva_bench.runs.plan import Batch, Unit, make_batches, make_groups
 from piva_bench.runs.pool import Pool, open_pool
 from piva_bench.runs.record import Record
 from piva_bench.runs.request import Prepared
 from piva_bench.runs.scoring import Scorer, headline_metrics
-from piva_bench.runs.store import Store, Warn
+from piva_bench.runs.store import Store
 from piva_bench.runs.unfinished import remove_states
 from piva_bench.runs.watcher import Watcher
 

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 from piva_bench.errors import DataError, UserError
 from piva_bench.registry import PROTOCOLS
+from piva_bench.runs.inside import Warn
 from piva_bench.runs.kinds import kind_of_samples
 from piva_bench.runs.record import Record, ScoreFile
-from piva_bench.runs.store import Warn
 
 if TYPE_CHECKING:
     from piva_bench.data.sample import Sample
     from piva_bench.metrics.protocol import MetricInfo, MetricProtocol, Pair, ViewsPair
+    from piva_bench.runs.edit import Edit
     from piva_bench.runs.kinds import Kind
-    from piva_bench.runs.store import Edit, Store
+    from piva_bench.runs.store import Store
 
 
 def headline_metrics(protocol: str, samples: Mapping[str, Sample]) -> list[MetricInfo]:

@@ -21,27 +21,24 @@ The directory may come from a stranger, and may be damaged in any way: no link i
 
 from __future__ import annotations
 
-import hashlib
-import io
-import math
 import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from pydantic import TypeAdapter
 
 from piva_bench.errors import DataError, UserError
-from piva_bench.files import TEMPORARY_SUFFIX, png_bytes, write_atomic
+from piva_bench.files import TEMPORARY_SUFFIX, write_atomic
+from piva_bench.runs.edit import Edit, trace_json
 from piva_bench.runs.inside import ASIDE, Warn, folder_inside, ignore, make_way, read_inside, remove_file
+from piva_bench.runs.lock import take
 from piva_bench.runs.record import KEY, Record, ScoreFile
+from piva_bench.runs.record_files import checked, is_its_own, journalled, parse_record
 from piva_bench.runs.sealed import sealed, unsealed
-from piva_bench.runs.views import decode_views, depth_path
-from piva_bench.text import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,8 +46,6 @@ if TYPE_CHECKING:
 
     from piva_bench.scene.cameras import Cameras
     from piva_bench.scene.views import PosedViews
-
-__all__ = ["Edit", "Store", "Warn", "encode_png", "first_record", "refuse_second_writer", "sha256"]
 
 _FOLDERS = ("records", "images", "depth", "fields", "traces", "scores")
 _LEFT_OVER = re.compile(
@@ -60,76 +55,6 @@ _LEFT_OVER = re.compile(
 """Names of half-written files of the store's own; a folder may hold others that are somebody's."""
 _PROTOCOL = re.compile(r"[A-Za-z0-9][\w.-]*")
 _TRACE = TypeAdapter(dict[str, list[float | None]])
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A finished edit on its way into the store.
-
-    Attributes:
-        record: with ``image_sha`` set by ``finished`` if there is a picture.
-        png: the picture's file; None for a failed edit.
-        trace: per step scalars by name.
-        files: those of ``record.files``, by path below the output directory.
-        scores: of the edit, where it has been scored already.
-    """
-
-    record: Record
-    png: bytes | None = None
-    trace: dict[str, list[float]] = field(default_factory=dict)
-    files: dict[str, bytes] = field(default_factory=dict)
-    scores: ScoreFile | None = None
-
-    def image(self) -> NDArray[np.uint8]:
-        """The picture, uint8 [H, W, 3]; of a scene its first view, on white.
-
-        Raises:
-            DataError: the file holds something else; a stranger's record may state any file's hash.
-        """
-        import numpy as np
-        from PIL import Image
-
-        assert self.png is not None, "a failed edit has no picture"
-        side = self.record.resolution
-        try:
-            with Image.open(io.BytesIO(self.png), formats=["PNG"]) as image:
-                if depth_path(self.record.key) not in self.record.files:
-                    if image.size != (side, side):
-                        raise ValueError(f"{image.width} x {image.height} pixels, not {side} x {side}")
-                    return np.asarray(image.convert("RGB"))
-                if min(image.size) < side:
-                    raise ValueError("a sheet smaller than one view")
-                first = image.crop((0, 0, side, side)).convert("RGBA")
-                white = Image.new("RGBA", first.size, "white")
-                return np.asarray(Image.alpha_composite(white, first).convert("RGB"))
-        except Exception as error:  # Pillow raises whatever it meets in a foreign file
-            raise DataError(
-                f"images/{self.record.key}.png is no picture of an edit: {one_line(error)}"
-            ) from error
-
-    def views(self, cameras: Cameras) -> PosedViews:
-        """The views of an edited scene, with depth, of the cameras they were taken by.
-
-        Raises:
-            DataError: it is of a picture, or the sheets do not hold views of these cameras.
-        """
-        name = depth_path(self.record.key)
-        if name not in self.files or self.png is None:
-            raise DataError(f"record {self.record.key} is of a picture: it has no views")
-        return decode_views(self.png, self.files[name], cameras)
-
-
-def encode_png(pixels: NDArray[np.uint8]) -> tuple[bytes, str]:
-    """A picture [H, W, 3] as a PNG file, and the file's SHA-256."""
-    from PIL import Image
-
-    png = png_bytes(Image.fromarray(pixels))
-    return png, sha256(png)
-
-
-def sha256(data: bytes) -> str:
-    """SHA-256 in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
 
 
 _JOURNAL = "journal.json"
@@ -158,7 +83,7 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
             write_atomic(make_way(self.root, ".writable", self._warn), b"")
             (self.root / ".writable").unlink()
-            _lock(self._lock, self.root, self._warn)
+            take(self._lock, self.root, self._warn)
         except OSError as error:
             raise UserError(
                 f"Cannot write to {self.root}: {error.strerror or error}. "
@@ -181,14 +106,14 @@ class Store:
         records = {}
         for name in self._names("records"):
             try:
-                record = _record(read_inside(self.root, f"records/{name}"))
+                record = parse_record(read_inside(self.root, f"records/{name}"))
             except OSError as error:
                 self._warn(f"{self.root / 'records' / name}: {error.strerror or error}: ignored")
                 continue
             except ValueError:
                 self._warn(f"{self.root / 'records' / name} is torn or no record: ignored")
                 continue
-            if name != f"{record.key}.json" or not _is_its_own(record):
+            if name != f"{record.key}.json" or not is_its_own(record):
                 self._warn(f"{self.root / 'records' / name} does not hold what its name says: ignored")
                 continue
             records[record.key] = record
@@ -197,10 +122,10 @@ class Store:
     def record(self, key: str) -> Record | None:
         """The record of an edit; None if there is none, or none that can be read."""
         try:
-            record = _record(read_inside(self.root, f"records/{key}.json"))
+            record = parse_record(read_inside(self.root, f"records/{key}.json"))
         except (OSError, ValueError):
             return None
-        return record if record.key == key and _is_its_own(record) else None
+        return record if record.key == key and is_its_own(record) else None
 
     def is_whole(self, record: Record) -> bool:
         """Whether a record's picture is there as it was written; warns if not. True for failed edits."""
@@ -293,7 +218,7 @@ class Store:
         Raises:
             DataError: it is missing, torn or not the one that was stored.
         """
-        return _checked(self.root, f"images/{record_key}.png", image_sha)
+        return checked(self.root, f"images/{record_key}.png", image_sha)
 
     # Writing ----------------------------------------------------------------------------------------------
 
@@ -325,7 +250,7 @@ class Store:
                 for name, content in edit.files.items():
                     self._write(name, content)
                 if edit.trace:
-                    self._write(f"traces/{key}.json", _trace_json(edit.trace))
+                    self._write(f"traces/{key}.json", trace_json(edit.trace))
             self._settle()
             self._write(
                 _JOURNAL, sealed({"records": [edit.record.model_dump() for edit in edits]}, indent=None)
@@ -393,7 +318,7 @@ class Store:
         return self.read_picture(record.key, record.image_sha)
 
     def _read_file(self, record: Record, name: str) -> bytes:
-        return _checked(self.root, name, record.files[name])
+        return checked(self.root, name, record.files[name])
 
     def _score_name(self, protocol: str, key: str) -> str:
         folder = protocol
@@ -418,7 +343,7 @@ class Store:
                         remove_file(self.root / folder / name, self._warn)
             try:
                 # All pictures were in place before the journal was, so its records may be written.
-                self._write_records(_journalled(read_inside(self.root, _JOURNAL)))
+                self._write_records(journalled(read_inside(self.root, _JOURNAL)))
             except FileNotFoundError:
                 pass
             except (ValueError, OSError):
@@ -435,86 +360,3 @@ class Store:
                 f"Cannot store results in {self.root}: {error.strerror or error}. "
                 "What was stored before is safe: mend this and run the same command again."
             ) from error
-
-
-def first_record(root: Path) -> Record | None:
-    """Any whole record of a directory, for what all of them share; None if there is none."""
-    for name in folder_inside(root, "records"):
-        try:
-            record = _record(read_inside(root, f"records/{name}"))
-        except (OSError, ValueError):
-            continue
-        if _is_its_own(record):
-            return record
-    return None
-
-
-def refuse_second_writer(root: Path) -> None:
-    """Raises at once, before anything is loaded, if a run is writing to the directory.
-
-    Raises:
-        UserError: one is.
-    """
-    path = root / ".lock"
-    if not path.is_file() or path.is_symlink():
-        return
-    lock = FileLock(path)
-    try:
-        _lock(lock, root)
-    except OSError:  # no permission: opening the store says so
-        return
-    lock.release()
-
-
-def _lock(lock: FileLock, root: Path, warn: Warn = ignore) -> None:
-    """Takes the lock of a directory; a link in its place would have its target emptied."""
-    path = make_way(root, ".lock", warn)
-    if path.is_symlink():
-        path.unlink()
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"Another run is writing to {root}: wait for it or give --output-dir.") from None
-
-
-def _record(data: bytes) -> Record:
-    """The record in a file; ``ValueError`` if it is torn or none."""
-    return Record.model_validate(unsealed(data))
-
-
-def _is_its_own(record: Record) -> bool:
-    """Whether the key is the one the content calls for."""
-    try:
-        return record.key == record.expected_key()
-    except (ValueError, RecursionError):  # parameters that are not finite, or nested without end
-        return False
-
-
-def _journalled(data: bytes) -> list[Record]:
-    rows = unsealed(data).get("records")
-    if not isinstance(rows, list):
-        raise ValueError("no list of records")
-    records = [Record.model_validate(row) for row in rows]
-    if not all(map(_is_its_own, records)):
-        raise ValueError("records under the wrong keys")
-    return records
-
-
-def _checked(root: Path, name: str, sha: str | None) -> bytes:
-    """A file with the SHA-256 it was stored with; ``DataError`` otherwise."""
-    try:
-        data = read_inside(root, name)
-    except OSError as error:
-        raise DataError(f"{root / name} cannot be read ({error.strerror or error})") from error
-    if sha256(data) != sha:
-        raise DataError(f"{root / name} is torn or was changed")
-    return data
-
-
-def _trace_json(trace: dict[str, list[float]]) -> bytes:
-    """Six digits are plenty for a plot; a diverged edit's values that are not finite become null."""
-    rounded = {
-        name: [float(f"{value:.6g}") if math.isfinite(value) else None for value in values]
-        for name, values in trace.items()
-    }
-    return sealed(rounded, indent=None)

@@ -15,13 +15,13 @@ from piva_bench.key import content_key
 from piva_bench.method import EditOutcome, Progress
 from piva_bench.runs.batch_size import PeakMemory, out_of_memory
 from piva_bench.runs.blame import describe
+from piva_bench.runs.edit import Edit, sha256
 from piva_bench.runs.guard import undisturbed
 from piva_bench.runs.kinds import KINDS
 from piva_bench.runs.kinds.base import Task
 from piva_bench.runs.masks import blended, need_mask, with_mask
 from piva_bench.runs.plan import Batch, Unit
 from piva_bench.runs.record import Record
-from piva_bench.runs.store import Edit, sha256
 from piva_bench.runs.unfinished import UNFINISHED, Unfinished
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from piva_bench.runs.edit import encode_png
 from piva_bench.runs.sealed import sealed, unsealed
-from piva_bench.runs.store import encode_png
 from tests.cli.test_run import only_line
 from tests.harness import records
 

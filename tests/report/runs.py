@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from piva_bench.data.sample import Sample
+from piva_bench.runs.edit import Edit, encode_png
 from piva_bench.runs.record import Record, ScoreFile, Setup, unit_key
-from piva_bench.runs.store import Edit, Store, encode_png
+from piva_bench.runs.store import Store
 
 SETUP = Setup(
     profile="embedded",

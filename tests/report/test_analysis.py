@@ -23,7 +23,8 @@ from piva_bench.report.plots import convergence, load_traces
 from piva_bench.report.results import load_results, metrics_of
 from piva_bench.report.tables import by_type_table, method_table
 from piva_bench.report.write import write_report
-from piva_bench.runs.store import Edit, Store
+from piva_bench.runs.edit import Edit
+from piva_bench.runs.store import Store
 from tests.report.runs import make_run
 
 

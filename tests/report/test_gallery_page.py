@@ -7,8 +7,9 @@ import pytest
 
 from piva_bench.report.gallery.write import write_gallery
 from piva_bench.report.results import load_results
+from piva_bench.runs.edit import Edit
 from piva_bench.runs.record import Record
-from piva_bench.runs.store import Edit, Store
+from piva_bench.runs.store import Store
 from tests.report.browser import open_browser, resize
 from tests.report.conftest import METHODS
 from tests.report.runs import make_run

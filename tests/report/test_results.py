@@ -5,8 +5,9 @@ import pytest
 
 from piva_bench.errors import DataError, UserError
 from piva_bench.report.results import head, load_results
+from piva_bench.runs.edit import Edit
 from piva_bench.runs.record import ScoreFile
-from piva_bench.runs.store import Edit, Store
+from piva_bench.runs.store import Store
 from tests.report.runs import make_record, make_run
 
 

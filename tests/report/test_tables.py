@@ -21,7 +21,8 @@ from piva_bench.report.results import load_results
 from piva_bench.report.statistics import Interval
 from piva_bench.report.tables import NOTE, Row, Table, by_type_table, method_table, shape_notes
 from piva_bench.report.terminal import print_table
-from piva_bench.runs.store import Edit, Store
+from piva_bench.runs.edit import Edit
+from piva_bench.runs.store import Store
 from tests.report.runs import make_record, make_run, make_samples
 
 PSNR = MetricInfo("psnr", "PSNR", "dB", "higher", 1, "identity", "")

@@ -10,10 +10,11 @@ from dataclasses import replace
 import pytest
 
 from piva_bench.errors import DataError
+from piva_bench.runs.edit import sha256
 from piva_bench.runs.inside import make_way, read_inside
 from piva_bench.runs.manifest import Manifest
 from piva_bench.runs.record import ScoreFile
-from piva_bench.runs.store import Store, sha256
+from piva_bench.runs.store import Store
 from tests.runs.test_store import make_edit
 
 

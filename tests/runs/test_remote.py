@@ -8,9 +8,10 @@ import zipfile
 import pytest
 
 from piva_bench.errors import UserError
+from piva_bench.runs.edit import Edit, encode_png
 from piva_bench.runs.merge import merge
 from piva_bench.runs.remote import Address, pull, push
-from piva_bench.runs.store import Edit, Store, encode_png
+from piva_bench.runs.store import Store
 from tests.runs.test_damage import make_store, tree
 
 pytest.importorskip("s3fs")

@@ -7,8 +7,9 @@ from filelock import FileLock
 
 from piva_bench.errors import UserError
 from piva_bench.runs import store as store_module
+from piva_bench.runs.edit import Edit, encode_png
 from piva_bench.runs.record import Record, ScoreFile, Setup, unit_key
-from piva_bench.runs.store import Edit, Store, encode_png
+from piva_bench.runs.store import Store
 
 SETUP = Setup(
     profile="p",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
     from piva_bench.method import EditMethod, OnStep
     from piva_bench.metrics.protocol import Pair, ViewsPair
-    from piva_bench.runs.store import Edit
+    from piva_bench.runs.edit import Edit
     from piva_bench.runs.unfinished import Unfinished
     from piva_bench.runs.variants import Variant
 

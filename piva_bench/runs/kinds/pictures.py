@@ -10,14 +10,14 @@ import torch
 from piva_bench.method import EditMethod, EditOutcome, EditTask
 from piva_bench.metrics.protocol import Pair
 from piva_bench.params import LatentParams
+from piva_bench.runs.edit import encode_png
 from piva_bench.runs.kinds.base import Encoded, Kind, Task
 from piva_bench.runs.pictures import mask_pixels, reference_pixels, source_pixels, to_pixels, to_tensor
-from piva_bench.runs.store import encode_png
 
 if TYPE_CHECKING:
     from piva_bench.data.sample import Sample
     from piva_bench.diffusion.denoiser import Denoiser
-    from piva_bench.runs.store import Edit
+    from piva_bench.runs.edit import Edit
     from piva_bench.runs.variants import Variant
 
 

@@ -12,8 +12,8 @@ from piva_bench.data.scene_sample import SIDES, SceneSample
 from piva_bench.errors import DataError
 from piva_bench.method import EditMethod, EditOutcome, SceneOutcome, SceneTask
 from piva_bench.metrics.protocol import ViewsPair
+from piva_bench.runs.edit import sha256
 from piva_bench.runs.kinds.base import Encoded, Kind, Task
-from piva_bench.runs.store import sha256
 from piva_bench.runs.views import depth_path, encode_field, encode_views, field_path
 from piva_bench.scene.kept_fields import fitted_field, unfitted_field
 from piva_bench.scene.params import FieldEditParams, FieldParams
@@ -21,7 +21,7 @@ from piva_bench.scene.params import FieldEditParams, FieldParams
 if TYPE_CHECKING:
     from piva_bench.data.sample import Sample
     from piva_bench.diffusion.denoiser import Denoiser
-    from piva_bench.runs.store import Edit
+    from piva_bench.runs.edit import Edit
     from piva_bench.runs.variants import Variant
 
 
