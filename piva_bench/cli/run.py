@@ -126,8 +126,8 @@ def interruptible(max_hours: float | None = None) -> Iterator[None]:
 
 
 def fail_if_many_failed(summary: Summary, share: float) -> None:
-    """Ends the program with its own code where more than a share of the edits failed."""
-    if len(summary.failed) > share * len(summary.records):
+    """Ends the program with its own code where more than a share of the edits failed, or could not be scored."""
+    if len(summary.failed) + summary.unscored > share * len(summary.records):
         raise typer.Exit(EXIT_FAILED_SAMPLES)
 
 

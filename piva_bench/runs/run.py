@@ -26,11 +26,13 @@ class Summary:
         records: of all edits of the plan, in its order.
         computed: how many of them this run made.
         seconds: wall time.
+        unscored: how many have a picture and no scores, for a file of the sample (a mask, a counterfactual) is bad.
     """
 
     records: list[Record]
     computed: int
     seconds: float
+    unscored: int = 0
 
     @property
     def failed(self) -> list[Record]:
@@ -106,6 +108,7 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
         work = find_work(prepared.units, store, prepared.request.overwrite)
         headline = headline_metrics(prepared.profile.protocol, prepared.samples_by_id())
         made: list[Record] = []
+        unscored: set[str] = set()
         if work.todo:
             interrupted = manifest.interrupted_batch_size(prepared.device)
             manifest.begin(prepared, command)
@@ -120,7 +123,7 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
                 size = pool.batch_size(work.todo, interrupted)
                 manifest.note(edits_together=size, workers=pool.workers)
                 manifest.save(store)
-                made = _compute(pool, work.groups(size, by_sample), by_sample, store, watcher)
+                made = _compute(pool, work.groups(size, by_sample), by_sample, store, watcher, unscored)
             finally:
                 pool.close()
             store.check_still_there(made)
@@ -130,9 +133,12 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
         if work.done:
             scorer = prepared.scorer()
             for record in work.done:
-                scorer.score(store, record, watcher.warn)
+                if scorer.score(store, record, watcher.warn) is None:
+                    unscored.add(record.key)
         by_key = {record.key: record for record in (*work.done, *made)}
-        summary = Summary([by_key[unit.key] for unit in prepared.units], len(made), time.monotonic() - start)
+        records = [by_key[unit.key] for unit in prepared.units]
+        bare = sum(record.status == "ok" and record.key in unscored for record in records)
+        summary = Summary(records, len(made), time.monotonic() - start, bare)
         if work.todo:
             manifest.end(
                 computed=len(made),
@@ -145,14 +151,16 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
 
 
 def _compute(
-    pool: Pool, groups: list[list[Batch]], shares: bool, store: Store, watcher: Watcher
+    pool: Pool, groups: list[list[Batch]], shares: bool, store: Store, watcher: Watcher, unscored: set[str]
 ) -> list[Record]:
-    """Lets the pool make the edits and stores every batch as it comes."""
+    """Lets the pool make the edits and stores every batch as it comes; notes those that could not be scored."""
     records = []
     for finished in pool.map(groups, shares, watcher):
         store.commit(finished.edits)
         for edit in finished.edits:
             records.append(edit.record)
+            if edit.scores is None:
+                unscored.add(edit.record.key)
             watcher.committed(finished.number, edit.record, edit.scores)
         watcher.batch_ended(finished.number)
     return records

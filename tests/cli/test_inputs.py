@@ -286,6 +286,9 @@ def test_masks_are_read_or_refused_never_empty_or_full(cli, bench, picture, tmp_
     )  # fmt: skip
     assert code == (0 if good else EXIT_USER_ERROR)
     assert words in err
+    code, _, err = cli("run", "-m", "identity", "-d", "folder", "--data-root", "own", "-o", "out")
+    assert code == (0 if good else EXIT_FAILED_SAMPLES), err
+    assert good or ("is not scored" in err and words.removeprefix("error: mask.png") in err)
 
 
 @pytest.mark.parametrize("command", [("run",), ("sweep", "--param", "steps=1,2")])
