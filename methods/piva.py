@@ -135,21 +135,24 @@ class Piva(Preserving, DDS):
             return super().gradient(step)
         draw = step if p.shared_noise else step.draw("regulariser")
         guidance = p.adapter_guidance_scale
-        queries = self.branches(step) | {
-            "source_score": Query(draw.edit, "source", guidance, adapter="psi"),
-            "edit_score": Query(draw.edit, p.edit_score_prompt, guidance, adapter="phi"),
-        }
-        if step.diagnosed:
-            queries |= {
-                "untrained_source": Query(draw.edit, "source", guidance),
-                "untrained_edit": Query(draw.edit, p.edit_score_prompt, guidance),
+        eps = step.predict(
+            self.branches(step)
+            | {
+                "source_score": Query(draw.edit, "source", guidance, adapter="psi"),
+                "edit_score": Query(draw.edit, p.edit_score_prompt, guidance, adapter="phi"),
             }
-        eps = step.predict(queries)
+        )
         delta = self.delta(step, eps)
         regulariser = self.weight(draw.edit) * (eps["source_score"] - eps["edit_score"])
         if step.diagnosed:
-            untrained = eps["untrained_source"] - eps["untrained_edit"]
-            step.scalars["untrained_cosine"] = cosine(regulariser, untrained)
+            # A call of its own: in another batch the other rows would be another rounding.
+            prior = step.predict(
+                {
+                    "source": Query(draw.edit, "source", guidance),
+                    "edit": Query(draw.edit, p.edit_score_prompt, guidance),
+                }
+            )
+            step.scalars["untrained_cosine"] = cosine(regulariser, prior["source"] - prior["edit"])
         if p.combination == "mix":
             delta = (1 - p.preservation_weight) * delta
         return self.preserve(step, delta, regulariser)

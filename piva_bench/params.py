@@ -29,6 +29,15 @@ class MethodParams(BaseModel):
     recipe: ClassVar[bool] = False
     stamp: ClassVar[Mapping[str, str]] = {}
 
+    def recorded(self) -> dict[str, Any]:
+        """The values that a record holds, as plain JSON values; see ``absent`` of ``parameter``."""
+        extras = {name: info.json_schema_extra for name, info in type(self).model_fields.items()}
+        absent = {
+            n: extra["absent"] for n, extra in extras.items() if isinstance(extra, dict) and "absent" in extra
+        }
+        values = self.model_dump(mode="json")
+        return {name: value for name, value in values.items() if name not in absent or absent[name] != value}
+
     @field_validator("*", mode="before")
     @classmethod
     def _number_means_number(cls, value: Any, info: ValidationInfo) -> Any:
@@ -39,7 +48,14 @@ class MethodParams(BaseModel):
 
 
 def parameter(
-    default: Any, *, source: Source, description: str, embedded: Any = None, paper: Any = None, **bounds: Any
+    default: Any,
+    *,
+    source: Source,
+    description: str,
+    embedded: Any = None,
+    paper: Any = None,
+    absent: Any = None,
+    **bounds: Any,
 ) -> Any:
     """A field of ``MethodParams``.
 
@@ -49,12 +65,16 @@ def parameter(
         description: what it does, in a few words.
         embedded: default in the profile of this name; None if it is the general one.
         paper: likewise.
+        absent: value of records that were made before there was such a parameter: it is left out of records, so that
+            their keys stay.
         **bounds: of numbers, ``ge``, ``gt``, ``le``, ``lt``.
     """
     profiles = {
         name: value for name, value in (("embedded", embedded), ("paper", paper)) if value is not None
     }
     extra: dict[str, Any] = {"source": source} | ({"profiles": profiles} if profiles else {})
+    if absent is not None:
+        extra["absent"] = absent
     return Field(default, description=description, json_schema_extra=extra, **bounds)
 
 

@@ -83,6 +83,7 @@ class AdapterParams(MethodParams):
     lora_layers: Literal["attention", "all"] = parameter(
         "attention",
         source="assumed",
+        absent="attention",
         description="where it sits: on q, k, v and out of every attention (as in VSD), or on feed-forwards and "
         "convolutions too",
     )
@@ -105,6 +106,7 @@ class AdapterParams(MethodParams):
         ge=1,
         le=256,
         source="assumed",
+        absent=1,
         description="timesteps and noises that a training step averages over, in one pass",
     )
     prompt_dropout: float = parameter(

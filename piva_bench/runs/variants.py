@@ -84,7 +84,7 @@ class Variant:
 
     def params_dict(self) -> dict[str, Any]:
         """The parameters that decide its edits, as plain JSON values."""
-        values = self.params.model_dump(mode="json") | self.follow.model_dump(mode="json")
+        values = self.params.recorded() | self.follow.recorded()
         return values | dict(self.follow.stamp) | dict(self.models)
 
     def attach_models(self, denoiser: Denoiser, profile: Profile) -> None:

@@ -70,6 +70,6 @@ def test_a_diagnosis_is_made_now_and_then_and_its_rows_are_counted(denoiser):
     assert measured == [index == DIAGNOSED - 1 for index in range(steps)]
     assert not any(map(math.isnan, outcome.trace["converged_cosine"]))
     # A step: two branches under guidance, two scores, two lessons. A diagnosis: adapters and prior on two lessons, and
-    # the prior's score under the source's prompt (that under the target's is a branch's).
-    assert outcome.unet_evaluations == 8 * steps + 5
+    # the prior's score under both prompts.
+    assert outcome.unet_evaluations == 8 * steps + 6
     assert outcome.training_evaluations == 2 * steps

@@ -209,3 +209,13 @@ def test_a_rule_declares_how_its_latents_move_beside_its_own_parameters(tmp_path
         resolve_variants([own], {}, PROFILE, "scenes")
     with pytest.raises(UserError, match="learning_rate is a parameter of LatentParams already"):
         resolve_variants([f"{tmp_path / 'rules.py'}:Twice"], {}, PROFILE)
+
+
+def test_a_parameter_that_came_later_leaves_the_keys_of_earlier_records():
+    (before,) = resolve_variants(["piva"], {}, PROFILE)
+    assert not {"lora_layers", "aux_draws"} & set(before.params_dict())
+    (same,) = resolve_variants(["piva"], {"lora_layers": "attention", "aux_draws": 1}, PROFILE)
+    assert same.key == before.key
+    (other,) = resolve_variants(["piva"], {"aux_draws": 4}, PROFILE)
+    assert other.params_dict()["aux_draws"] == 4
+    assert other.key != before.key
