@@ -91,7 +91,7 @@ def execute(prepared: Prepared, by_sample: bool = False) -> Summary:
             return runs.run(prepared, progress, sys.argv[1:], by_sample)
     except KeyboardInterrupt as interruption:
         typer.echo(
-            f"{interruption or 'interrupted'}: finished batches are stored in {prepared.output_dir}; "
+            f"{str(interruption) or 'interrupted'}: finished batches are stored in {prepared.output_dir}; "
             "run the same command again to finish.",
             err=True,
         )

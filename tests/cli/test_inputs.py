@@ -293,7 +293,7 @@ def test_masks_are_read_or_refused_never_empty_or_full(cli, bench, picture, tmp_
 
 @pytest.mark.parametrize("command", [("run",), ("sweep", "--param", "steps=1,2")])
 def test_a_second_run_in_one_folder_is_refused_before_anything_is_loaded(cli, tmp_path, monkeypatch, command):
-    from piva_bench.runs import request
+    from piva_bench.runs import request, sweep  # noqa: F401 (imported before what it takes from there is replaced)
     from piva_bench.runs.store import Store
 
     monkeypatch.setattr(request, "prepare", lambda *given, **more: pytest.fail("something was loaded"))
