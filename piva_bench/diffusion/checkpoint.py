@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,11 +15,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from piva_bench.diffusion import single_file
+from piva_bench.diffusion.fingerprints import FOLDERS
 from piva_bench.diffusion.kinds import check_kind
 from piva_bench.errors import ModelError
 
 NETWORKS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-FOLDERS = (*NETWORKS, "tokenizer", "scheduler")
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 
@@ -83,32 +82,6 @@ def _load_networks(path: Path, device: torch.device, dtype: torch.dtype) -> dict
         return {
             name: load_network(network, path / name, dtype).to(device) for name, network in NETWORKS.items()
         }
-
-
-def fingerprint(path: Path) -> str:
-    """16 hexadecimal digits over the files that a model is loaded from."""
-    return fingerprint_files(single_file.files(path) if path.is_file() else _files(path))
-
-
-def fingerprint_files(files: Iterable[tuple[str, Path]]) -> str:
-    """blake2b, 16 hexadecimal digits, over names and contents of files."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, file in files:
-        digest.update(f"{name}:{file.stat().st_size}\n".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def _files(path: Path) -> Iterator[tuple[str, Path]]:
-    folders = FOLDERS
-    if not (path / "unet").is_dir() and (path / "transformer").is_dir():
-        folders = tuple(folder.name for folder in path.iterdir() if folder.is_dir())
-    for folder in sorted(folders):
-        for file in sorted((path / folder).iterdir()):
-            if file.suffix in (".json", ".safetensors", ".txt"):
-                yield f"{folder}/{file.name}", file
 
 
 def load_network(network: Any, folder: Path, dtype: torch.dtype) -> Any:

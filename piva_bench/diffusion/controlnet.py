@@ -14,7 +14,8 @@ import torch
 from diffusers import ControlNetModel
 from torch import Tensor
 
-from piva_bench.diffusion.checkpoint import fingerprint_files, load_network
+from piva_bench.diffusion.checkpoint import load_network
+from piva_bench.diffusion.fingerprints import control_fingerprint
 from piva_bench.diffusion.lora import LayerLora, Layers, LoraRows
 from piva_bench.errors import ModelError
 
@@ -163,12 +164,6 @@ class DepthControl:
                 controlnet_cond=depth_picture(control.depth).to(dtype), return_dict=False,
             )  # fmt: skip
         return tuple(down), middle
-
-
-def control_fingerprint(path: Path) -> str:
-    """Fingerprint of a ControlNet folder, without loading it."""
-    files = sorted(f for f in path.iterdir() if f.name == "config.json" or f.suffix == ".safetensors")
-    return fingerprint_files((file.name, file) for file in files)
 
 
 def depth_picture(depth: Tensor) -> Tensor:

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from piva_bench import heap
 from piva_bench.diffusion.autoencoder import Autoencoder, latents_dtype
-from piva_bench.diffusion.checkpoint import fingerprint, model_class
+from piva_bench.diffusion.checkpoint import model_class
 from piva_bench.diffusion.condition import Condition
 from piva_bench.diffusion.effects import RowEffect
+from piva_bench.diffusion.fingerprints import fingerprint
 from piva_bench.diffusion.kept import KeptRows
 from piva_bench.diffusion.lora import LayerLora, Layers
 from piva_bench.diffusion.schedule import Schedule

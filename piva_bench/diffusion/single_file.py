@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import torch
-from diffusers import StableDiffusionPipeline
+from typing import TYPE_CHECKING, Any
 
 from piva_bench.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
 
 CONFIG_VARIABLE = "PIVA_BENCH_MODEL_CONFIG"
 CONFIG_FILES = (
@@ -51,6 +51,9 @@ def load_networks(file: Path, dtype: torch.dtype) -> dict[str, torch.nn.Module]:
     Raises:
         ModelError: the file is torn, or does not hold a Stable Diffusion of the folder's configurations.
     """
+    # Here, so that a file's fingerprint needs no library.
+    from diffusers import StableDiffusionPipeline
+
     folder = config_folder(file)
     try:
         pipeline: Any = StableDiffusionPipeline.from_single_file(

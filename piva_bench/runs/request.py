@@ -319,7 +319,7 @@ def model_fingerprint(path: Path) -> str:
     Raises:
         ModelError: the folder is not complete, or holds a model of another kind.
     """
-    from piva_bench.diffusion.checkpoint import fingerprint
+    from piva_bench.diffusion.fingerprints import fingerprint
     from piva_bench.diffusion.kinds import check_kind
 
     check_kind(path)

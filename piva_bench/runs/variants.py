@@ -234,8 +234,7 @@ def _variant(
 def _models(cls: type[EditMethod], params: MethodParams, profile: Profile, kind: str) -> dict[str, str]:
     """Fingerprints of the models that a method needs beside the main one, by name."""
     from piva_bench.diffusion.aliases import locate_depth_control
-    from piva_bench.diffusion.checkpoint import fingerprint
-    from piva_bench.diffusion.controlnet import control_fingerprint
+    from piva_bench.diffusion.fingerprints import control_fingerprint, fingerprint
 
     found = {name: fingerprint(resolve_model(name)) for name in cls.card.models}
     if isinstance(params, AdapterParams) and params.adapter == "controlnet":

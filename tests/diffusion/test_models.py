@@ -7,8 +7,8 @@ import torch
 
 from piva_bench import fetch as fetching
 from piva_bench.diffusion import aliases
-from piva_bench.diffusion.checkpoint import fingerprint
 from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.fingerprints import fingerprint
 from piva_bench.errors import ModelError, UnknownName, UserError
 from piva_bench.profiles import resolve_model
 from tests.diffusion.original_layout import save_original
