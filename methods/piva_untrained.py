@@ -41,8 +41,7 @@ class PivaUntrained(Preserving, DDS):
 
     def gradient(self, step: Step) -> Tensor:
         """DDS and the difference of the prompts; one UNet row more than DDS."""
-        weight = self.params.preservation_weight
-        if weight == 0:
+        if self.params.preservation_weight == 0:
             return super().gradient(step)
         scores = {
             "source_score": Query(step.edit, "source"),
@@ -50,5 +49,4 @@ class PivaUntrained(Preserving, DDS):
         }
         eps = step.predict(self.branches(step) | scores)
         regulariser = self.weight(step.edit) * (eps["source_score"] - eps["edit_score"])
-        step.scalars["regulariser"] = regulariser.square().mean(dim=(1, 2, 3)).sqrt()
-        return self.delta(step, eps) + weight * regulariser
+        return self.preserve(step, self.delta(step, eps), regulariser)
