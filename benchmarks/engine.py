@@ -28,6 +28,7 @@ from methods.dds import DDS
 from methods.piva import Piva
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.diffusion.kept import KeptRows
+from piva_bench.diffusion.load import load_denoiser
 from piva_bench.diffusion.random_model import random_denoiser
 from piva_bench.errors import UnknownName
 from piva_bench.method import EditTask
@@ -218,7 +219,7 @@ def main(
     def load(precision: torch.dtype) -> Denoiser:
         if shape:
             return random_denoiser(shape, device, precision)
-        return Denoiser.from_pretrained(resolve_model(model), device, precision)
+        return load_denoiser(resolve_model(model), device, precision)
 
     parts = only.split(",")
     for part in parts:

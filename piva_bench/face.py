@@ -38,11 +38,11 @@ class Edited:
 
 @lru_cache(maxsize=1)
 def _denoiser(model: str, device: str) -> Denoiser:
-    from piva_bench.diffusion.denoiser import Denoiser
+    from piva_bench.diffusion.load import load_denoiser
     from piva_bench.profiles import resolve_model
     from piva_bench.runs.request import resolve_device
 
-    return Denoiser.from_pretrained(resolve_model(model), device=resolve_device(device))
+    return load_denoiser(resolve_model(model), device=resolve_device(device))
 
 
 def edit(

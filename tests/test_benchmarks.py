@@ -5,14 +5,14 @@ import torch
 
 from benchmarks import engine, grid
 from benchmarks.naive import Naive
-from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.load import load_denoiser
 from tests.tiny_sd import make_tasks, tiny_sd
 
 __all__ = ["tiny_sd"]
 
 
 def test_the_naive_loops_edit_as_the_engine_does(tiny_sd, monkeypatch):
-    denoiser, (task,) = Denoiser.from_pretrained(tiny_sd), make_tasks(1)
+    denoiser, (task,) = load_denoiser(tiny_sd), make_tasks(1)
     noise, t = torch.randn(1, 4, 8, 8), torch.tensor([400])
     monkeypatch.setattr(torch, "randn_like", lambda *_: noise)
     monkeypatch.setattr(torch, "randint", lambda *_, **__: t)

@@ -7,6 +7,7 @@ import torch
 
 from piva_bench.conformance.tiny_model import make_tasks, make_tiny_sd, make_tokenizer
 from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.load import load_denoiser
 
 __all__ = ["denoiser", "fixed_seed", "make_tasks", "make_tiny_sd", "make_tokenizer", "tiny_sd"]
 
@@ -20,7 +21,7 @@ def tiny_sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def denoiser(tiny_sd: Path) -> Denoiser:
     """The tiny model, loaded."""
-    return Denoiser.from_pretrained(tiny_sd)
+    return load_denoiser(tiny_sd)
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ def method(name: Annotated[str, typer.Argument(help="Name or file.py:Class.")]) 
     from piva_bench.conformance.method_checks import check_method
     from piva_bench.conformance.tiny_model import make_tiny_sd
     from piva_bench.diffusion.checkpoint import quiet
-    from piva_bench.diffusion.denoiser import Denoiser
+    from piva_bench.diffusion.load import load_denoiser
     from piva_bench.registry import METHODS
     from piva_bench.runs.blame import describe
 
@@ -35,7 +35,7 @@ def method(name: Annotated[str, typer.Argument(help="Name or file.py:Class.")]) 
     with tempfile.TemporaryDirectory() as folder:
         with quiet():
             model = make_tiny_sd(Path(folder) / "model")
-        denoiser = Denoiser.from_pretrained(model)
+        denoiser = load_denoiser(model)
         for finding in check_method(cls, denoiser):
             if finding.fault is not None:
                 faults += 1

@@ -97,9 +97,9 @@ def edit(
 
     import torch
 
-    from piva_bench.diffusion.denoiser import Denoiser
+    from piva_bench.diffusion.load import load_denoiser
 
-    denoiser = Denoiser.from_pretrained(path, device=device, dtype=getattr(torch, dtype.value))
+    denoiser = load_denoiser(path, device=device, dtype=getattr(torch, dtype.value))
     start = time.monotonic()
     with step_bars(("editing", chosen.method().steps)) as (on_step,):
         result = single.edit_one(

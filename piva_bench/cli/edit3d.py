@@ -98,12 +98,12 @@ def edit3d(
 
     import torch
 
-    from piva_bench.diffusion.denoiser import Denoiser
+    from piva_bench.diffusion.load import load_denoiser
     from piva_bench.runs import single_scene
     from piva_bench.scene import sources
     from piva_bench.scene.params import FieldEditParams
 
-    denoiser = Denoiser.from_pretrained(path, device=device, dtype=getattr(torch, dtype.value))
+    denoiser = load_denoiser(path, device=device, dtype=getattr(torch, dtype.value))
     variant.attach_models(denoiser, profile)
     opened = sources.open_scene(scene, denoiser.resolution, frames)
     for line in opened.notes:

@@ -82,7 +82,7 @@ def _load(shape: str | None, model: str, device: str, dtype: str) -> tuple[Denoi
     """The model, and a line that says what the numbers stand on."""
     import torch
 
-    from piva_bench.diffusion import denoiser as models
+    from piva_bench.diffusion.load import load_denoiser
     from piva_bench.diffusion.random_model import SHAPES, random_denoiser
     from piva_bench.profiles import resolve_model
     from piva_bench.runs.manifest import environment
@@ -94,7 +94,7 @@ def _load(shape: str | None, model: str, device: str, dtype: str) -> tuple[Denoi
     denoiser = (
         random_denoiser(shape, place, precision)
         if shape
-        else models.Denoiser.from_pretrained(resolve_model(model), place, precision)
+        else load_denoiser(resolve_model(model), place, precision)
     )
     machine = environment()
     on = (

@@ -21,7 +21,7 @@ from piva_bench.errors import ModelError
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.condition import Condition
-    from piva_bench.diffusion.denoiser import Denoiser
+    from piva_bench.diffusion.effects import Host
 
 REPORT = "studio-report.json"
 """Lies beside the weights of a ControlNet that was trained here, and names its model."""
@@ -46,7 +46,7 @@ class ControlRows:
 
     @contextmanager
     def on(
-        self, denoiser: Denoiser, noisy: Tensor, t: Tensor, condition: Condition
+        self, denoiser: Host, noisy: Tensor, t: Tensor, condition: Condition
     ) -> Iterator[Mapping[str, Any]]:
         """See ``RowEffect.on``: what the ControlNet adds to the UNet; nothing to rows that are not controlled."""
         stop = self.start + len(self.depth)
@@ -107,7 +107,7 @@ class DepthControl:
         """16 hexadecimal digits over the weights and the configuration that were loaded."""
         return control_fingerprint(self.path)
 
-    def check_fit(self, denoiser: Denoiser) -> None:
+    def check_fit(self, denoiser: Host) -> None:
         """Refuses a ControlNet made for another model.
 
         Raises:
@@ -123,7 +123,7 @@ class DepthControl:
                     f"{denoiser.fingerprint}; train it on: piva-bench studio train controlnet."
                 )
 
-    def check_shape(self, denoiser: Denoiser) -> None:
+    def check_shape(self, denoiser: Host) -> None:
         """Refuses a ControlNet that cannot be run beside this model.
 
         Raises:

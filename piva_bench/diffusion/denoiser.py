@@ -14,7 +14,6 @@ from torch import Tensor
 
 from piva_bench import heap
 from piva_bench.diffusion.autoencoder import Autoencoder, latents_dtype
-from piva_bench.diffusion.checkpoint import model_class
 from piva_bench.diffusion.condition import Condition
 from piva_bench.diffusion.effects import RowEffect
 from piva_bench.diffusion.fingerprints import fingerprint
@@ -76,32 +75,10 @@ class Denoiser(ABC):
         self.section: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext()
         self._conditions: dict[str, Condition] = {}
 
-    @staticmethod
-    def from_pretrained(
-        path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-    ) -> Denoiser:
-        """Loads a folder in diffusers' layout or a single file, from disk, safetensors only.
-
-        The class follows from ``model_index.json``: Stable Diffusion, InstructPix2Pix, SD3 or FLUX.
-
-        Raises:
-            ModelError: one line that says what is missing, torn or unsuitable.
-        """
-        from piva_bench.diffusion import rectified_flow, stable_diffusion
-
-        path = Path(path)
-        classes: dict[str, type[Denoiser]] = {
-            "StableDiffusionPipeline": stable_diffusion.StableDiffusion,
-            "StableDiffusionInstructPix2PixPipeline": stable_diffusion.InstructPix2Pix,
-            "StableDiffusion3Pipeline": rectified_flow.StableDiffusion3,
-            "FluxPipeline": rectified_flow.Flux,
-        }
-        return classes[model_class(path, classes)].load(path, torch.device(device), dtype)
-
     @classmethod
     @abstractmethod
     def load(cls, path: Path, device: torch.device, dtype: torch.dtype) -> Denoiser:
-        """Loads a folder that is known to be of this class; see ``from_pretrained``."""
+        """Loads a folder that is known to be of this class; see ``load_denoiser``."""
 
     def lora(self, which: Layers = "attention") -> LayerLora:
         """Adapters for rows of a batch, on the network's attention alone or on more of its layers."""

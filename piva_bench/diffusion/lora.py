@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.condition import Condition
-    from piva_bench.diffusion.denoiser import Denoiser
+    from piva_bench.diffusion.effects import Host
 
 Layers = Literal["attention", "all"]
 
@@ -58,7 +58,7 @@ class LoraRows:
 
     @contextmanager
     def on(
-        self, denoiser: Denoiser, noisy: Tensor, t: Tensor, condition: Condition
+        self, denoiser: Host, noisy: Tensor, t: Tensor, condition: Condition
     ) -> Iterator[Mapping[str, Any]]:
         """See ``RowEffect.on``."""
         with self.owner.active(self):

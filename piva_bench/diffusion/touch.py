@@ -18,7 +18,7 @@ from piva_bench.errors import ModelError
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.condition import Condition
-    from piva_bench.diffusion.denoiser import Denoiser
+    from piva_bench.diffusion.effects import Host
 
 
 Kind = Literal["self", "cross", "residual"]
@@ -98,7 +98,7 @@ class TouchedRows:
 
     @contextmanager
     def on(
-        self, denoiser: Denoiser, noisy: Tensor, t: Tensor, condition: Condition
+        self, denoiser: Host, noisy: Tensor, t: Tensor, condition: Condition
     ) -> Iterator[Mapping[str, Any]]:
         """See ``RowEffect.on``.
 
@@ -185,7 +185,7 @@ class _TouchedAttention:
         return output / attn.rescale_output_factor
 
 
-def touched_layers(denoiser: Denoiser) -> dict[str, tuple[Kind, Part]]:
+def touched_layers(denoiser: Host) -> dict[str, tuple[Kind, Part]]:
     """The attention layers and residual blocks of a UNet by name; those of a kind in the order they are computed in.
 
     Raises:

@@ -14,7 +14,7 @@ from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.load import load_denoiser
 from piva_bench.distillation.engine import Distillation
 from piva_bench.distillation.method import DistillationMethod
 from piva_bench.distillation.scenes import SceneViews
@@ -159,7 +159,7 @@ class EditTrainer(Trainer):
             path = resolve_model(options.diffusion_model)
         except ModelError as error:
             raise ModelError(str(error).replace("--model", "--pipeline.diffusion-model")) from error
-        denoiser = Denoiser.from_pretrained(path, self.device, getattr(torch, options.dtype))
+        denoiser = load_denoiser(path, self.device, getattr(torch, options.dtype))
         variant.attach_models(denoiser, get_profile("embedded" if self._embedded else "paper"))
         scene = NerfstudioScene(self.pipeline.model, self.pipeline.datamanager.train_dataset.cameras)
         cameras = squares(scene.cameras, options.size or denoiser.resolution)

@@ -54,7 +54,9 @@ class OwnProcess:
 
     @cached_property
     def _worker(self) -> Worker:
-        return self._prepared.worker()
+        from piva_bench.runs.worker import Worker
+
+        return Worker.of(self._prepared)
 
     def batch_size(self, units: Sequence[Unit], interrupted: int | None) -> int:
         """See ``Pool``."""

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from piva_bench.data.sample import Sample
     from piva_bench.diffusion.denoiser import Denoiser
     from piva_bench.runs.scoring import Scorer
-    from piva_bench.runs.worker import Worker
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -120,9 +119,9 @@ class Prepared:
         """
         import torch
 
-        from piva_bench.diffusion.denoiser import Denoiser
+        from piva_bench.diffusion.load import load_denoiser
 
-        denoiser = Denoiser.from_pretrained(
+        denoiser = load_denoiser(
             self.model_path, device=self.device, dtype=getattr(torch, self.request.dtype)
         )
         for variant in self.variants:
@@ -171,16 +170,6 @@ class Prepared:
         from piva_bench.runs.scoring import Scorer
 
         return Scorer(self.profile.protocol, self.samples_by_id())
-
-    def worker(self) -> Worker:
-        """A worker with everything loaded; takes seconds.
-
-        Raises:
-            UserError: the model or a metric's is missing or unsuitable.
-        """
-        from piva_bench.runs.worker import Worker
-
-        return Worker(self, self.scorer(), self.load_denoiser())
 
 
 def open_dataset(name: str, profile: Profile, data_root: Path | None) -> Dataset:

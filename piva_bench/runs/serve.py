@@ -51,11 +51,12 @@ def serve(
     import torch
 
     from piva_bench.runs.manifest import packages
+    from piva_bench.runs.worker import Worker
 
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        worker = order.prepare().worker()
+        worker = Worker.of(order.prepare())
         units = {unit.key: unit for unit in worker.prepared.units}
         send(("ready", packages()))
         while True:

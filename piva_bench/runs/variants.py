@@ -95,12 +95,12 @@ class Variant:
         """
         from piva_bench.diffusion.aliases import locate_depth_control
         from piva_bench.diffusion.controlnet import DepthControl
-        from piva_bench.diffusion.denoiser import Denoiser
+        from piva_bench.diffusion.load import load_denoiser
 
         for name in self.cls.card.models:
             if name not in denoiser.beside:
                 path = resolve_model(name)
-                denoiser.beside[name] = Denoiser.from_pretrained(path, denoiser.device, denoiser.dtype)
+                denoiser.beside[name] = load_denoiser(path, denoiser.device, denoiser.dtype)
         if CONTROL in self.models and denoiser.depth_control is None:
             folder = locate_depth_control(profile.depth_control)
             control = DepthControl.from_pretrained(folder, denoiser.device, denoiser.dtype)

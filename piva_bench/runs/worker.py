@@ -70,6 +70,15 @@ class Worker:
         self._states: list[Unfinished] = []
         self._told = set[str]()
 
+    @classmethod
+    def of(cls, prepared: Prepared) -> Worker:
+        """A worker with everything loaded; takes seconds.
+
+        Raises:
+            UserError: the model or a metric's is missing or unsuitable.
+        """
+        return cls(prepared, prepared.scorer(), prepared.load_denoiser())
+
     def share(self) -> None:
         """From here on what edits have in common is kept, until ``share`` is called again."""
         folder = self.prepared.output_dir

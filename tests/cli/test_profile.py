@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from piva_bench.cli.app import EXIT_USER_ERROR
-from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.load import load_denoiser
 from piva_bench.runs.profile import MODEL, _sections, matrix_speed, random_tasks
 
 
@@ -50,7 +50,7 @@ def test_the_table_of_a_profile(cli, bench, tmp_path):
     assert dds["adapter_ms"] == dds["backward_gflops"] == 0
     assert piva["adapter_ms"] > 0
     # Attention's products are the rest.
-    unet = Denoiser.from_pretrained(bench / "model").unet
+    unet = load_denoiser(bench / "model").unet
     by_hand = 4 * flops_of_a_row(unet, 8) / 1e9
     assert by_hand < dds["forward_gflops"] < 1.2 * by_hand
     # The backward pass through frozen layers costs about as much as the forward pass of the two rows it goes through.

@@ -36,7 +36,7 @@ from methods.pnp import PnP
 from methods.rf_inversion import RFInversion
 from methods.sdedit import SDEdit
 from methods.vae_roundtrip import VaeRoundtrip
-from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.load import load_denoiser
 from piva_bench.diffusion.rectified_flow import Flux, StableDiffusion3
 from piva_bench.diffusion.stable_diffusion import InstructPix2Pix
 from piva_bench.errors import ModelError
@@ -137,7 +137,7 @@ def session_of(denoiser, side=16):
 
 @torch.no_grad()
 def test_instruct_pix2pix_is_its_three_way_guidance(ip2p_folder):
-    denoiser = Denoiser.from_pretrained(ip2p_folder)
+    denoiser = load_denoiser(ip2p_folder)
     assert isinstance(denoiser, InstructPix2Pix)
     session = session_of(denoiser, 8)
     noisy = session.noisy("edit", 400, session.random(0).noise("x"))
@@ -161,12 +161,12 @@ def test_eight_channels_are_refused_where_a_text_to_image_model_is_claimed(ip2p_
     index["_class_name"] = "StableDiffusionPipeline"
     (tmp_path / "model" / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(ModelError, match="8 channels"):
-        Denoiser.from_pretrained(tmp_path / "model")
+        load_denoiser(tmp_path / "model")
 
 
 @torch.no_grad()
 def test_sd3_predicts_the_noise_of_its_velocity(sd3_folder):
-    denoiser = Denoiser.from_pretrained(sd3_folder)
+    denoiser = load_denoiser(sd3_folder)
     assert isinstance(denoiser, StableDiffusion3)
     assert (denoiser.resolution, denoiser.latent_channels, denoiser.schedule.shift) == (32, 4, 3.0)
     session = session_of(denoiser)
@@ -189,7 +189,7 @@ def test_sd3_predicts_the_noise_of_its_velocity(sd3_folder):
 
 @torch.no_grad()
 def test_flux_predicts_the_noise_of_its_velocity(flux_folder):
-    denoiser = Denoiser.from_pretrained(flux_folder)
+    denoiser = load_denoiser(flux_folder)
     assert isinstance(denoiser, Flux)
     session = session_of(denoiser)
     noisy = session.noisy("edit", torch.tensor([250, 800]), session.random(0).noise("x"))
@@ -220,7 +220,7 @@ ON_FLOWS = [DDS, Piva, SDEdit, FlowEdit, RFInversion, DNAEdit, IRFDS, EditFriend
 
 
 def edit_with(folder, method):
-    denoiser = Denoiser.from_pretrained(folder)
+    denoiser = load_denoiser(folder)
     params = {"steps": 4} | ({"n_max": 3} if method is FlowEdit else {})
     for outcome in method(method.Params(**params)).edit(make_tasks(2), denoiser, 0):
         assert outcome.reason is None
@@ -246,7 +246,7 @@ def test_editors_of_attention_say_that_a_flow_has_none_of_theirs(sd3_folder, met
 @pytest.mark.parametrize("method", [RFInversion, DNAEdit])
 def test_flow_editors_that_are_held_to_the_source_give_it_back(sd3_folder, method):
     # SD3's own velocities on its own shifted grid: what the way out adds, the way in takes back.
-    denoiser = Denoiser.from_pretrained(sd3_folder, dtype=torch.float64)
+    denoiser = load_denoiser(sd3_folder, dtype=torch.float64)
     held = {
         RFInversion: {"eta": 1, "steered": 1},
         DNAEdit: {"velocity_share": 1, "source_guidance_scale": 3.5},
@@ -259,7 +259,7 @@ def test_flow_editors_that_are_held_to_the_source_give_it_back(sd3_folder, metho
 
 
 def test_pictures_go_through_a_shifted_autoencoder(sd3_folder):
-    denoiser = Denoiser.from_pretrained(sd3_folder)
+    denoiser = load_denoiser(sd3_folder)
     picture = torch.rand(1, 3, 32, 32) * 2 - 1
     vae = denoiser.autoencoder.vae
     with torch.no_grad():
@@ -275,7 +275,7 @@ def test_a_missing_part_of_a_flow_is_named(sd3_folder, tmp_path):
     shutil.copytree(sd3_folder, tmp_path / "model")
     shutil.rmtree(tmp_path / "model" / "text_encoder_2")
     with pytest.raises(ModelError, match="lacks text_encoder_2"):
-        Denoiser.from_pretrained(tmp_path / "model")
+        load_denoiser(tmp_path / "model")
 
 
 def test_of_several_text_encoders_the_one_that_reads_most_counts(sd3_folder, flux_folder):

@@ -6,7 +6,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors.torch import load_file, save_file
 
-from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.load import load_denoiser
 from piva_bench.errors import ModelError
 from tests.tiny_sd import make_tokenizer
 
@@ -18,7 +18,7 @@ def folder(tiny_sd, tmp_path):
 
 def refusal(folder) -> str:
     with pytest.raises(ModelError) as caught:
-        Denoiser.from_pretrained(folder)
+        load_denoiser(folder)
     message = str(caught.value)
     assert "\n" not in message
     assert str(folder) in message
@@ -101,7 +101,7 @@ def test_vocabulary_and_merges_serve_as_well_as_tokenizer_json(folder, denoiser)
             file.unlink()
     make_tokenizer(folder / "tokenizer")
     prompts = ["the thing", "A red cup, 3 boats!"]
-    loaded = Denoiser.from_pretrained(folder)
+    loaded = load_denoiser(folder)
     torch.testing.assert_close(loaded.condition(prompts).text, denoiser.condition(prompts).text)
 
 
@@ -116,7 +116,7 @@ def test_a_flow_matching_model(folder):
 
 
 def test_parts_of_different_models(folder, tmp_path):
-    denoiser = Denoiser.from_pretrained(folder)
+    denoiser = load_denoiser(folder)
     config = dict(denoiser.unet.config) | {"cross_attention_dim": 32}
     type(denoiser.unet).from_config(config).save_pretrained(folder / "unet")
     assert "width 32" in refusal(folder)
@@ -133,10 +133,10 @@ def test_weights_saved_in_half_precision_load_with_and_without_the_suffix(folder
         file = next((folder / network).glob("*.safetensors"))
         halved = {name: value.half() for name, value in load_file(file).items()}
         save_file(halved, file, metadata={"format": "pt"})
-    plain = Denoiser.from_pretrained(folder)
+    plain = load_denoiser(folder)
     assert plain.unet.dtype == plain.vae.dtype == plain.text_encoder.dtype == torch.float32
     for network in ("unet", "vae", "text_encoder"):
         file = next((folder / network).glob("*.safetensors"))
         file.rename(file.with_name(file.name.replace(".safetensors", ".fp16.safetensors")))
-    suffixed = Denoiser.from_pretrained(folder)
+    suffixed = load_denoiser(folder)
     assert torch.equal(plain.unet.conv_in.weight, suffixed.unet.conv_in.weight)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from piva_bench.diffusion import aliases
 from piva_bench.diffusion.condition import Condition
 from piva_bench.diffusion.controlnet import ControlRows, DepthControl, depth_picture
-from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.load import load_denoiser
 from piva_bench.errors import ModelError
 from piva_bench.studio.train_controlnet import control_for
 from tests.peft_reference import copy_weights, peft_model
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
     """A ControlNet for the tiny model whose convolutions of zeros have learnt something."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        unet = Denoiser.from_pretrained(make_tiny_sd(tmp_path_factory.mktemp("base") / "sd")).unet
+        unet = load_denoiser(make_tiny_sd(tmp_path_factory.mktemp("base") / "sd")).unet
         net = control_for(unet, 4)
         for name, values in net.named_parameters():
             if name.startswith("controlnet_") and not values.count_nonzero():

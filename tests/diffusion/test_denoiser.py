@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 
-from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.load import load_denoiser
 from tests.tiny_sd import make_tiny_sd
 
 
@@ -30,14 +30,14 @@ def test_prompts_are_encoded_as_diffusers_does(denoiser, pipeline):
 
 
 def test_a_prompts_embedding_does_not_depend_on_the_others(denoiser, tiny_sd):
-    fresh = Denoiser.from_pretrained(tiny_sd)
+    fresh = load_denoiser(tiny_sd)
     together = denoiser.condition(["a red cup", "a boat", "a red cup"]).text
     assert torch.equal(fresh.condition(["a red cup"]).text[0], together[0])
     assert torch.equal(together[0], together[2])
 
 
 def test_prompts_encoded_in_inference_mode_can_be_trained_on(tiny_sd):
-    fresh = Denoiser.from_pretrained(tiny_sd)
+    fresh = load_denoiser(tiny_sd)
     with torch.inference_mode():
         fresh.condition(["a red cup"])
     assert not fresh.condition(["a red cup"]).text.is_inference()
@@ -72,7 +72,7 @@ def test_noise_is_added_as_diffusers_does(denoiser, tiny_sd):
 
 def test_v_predictions_become_noise_predictions(tmp_path):
     folder = make_tiny_sd(tmp_path / "sd", prediction_type="v_prediction")
-    denoiser = Denoiser.from_pretrained(folder)
+    denoiser = load_denoiser(folder)
     scheduler = DDPMScheduler.from_pretrained(folder / "scheduler")
     latents, noise = torch.randn(2, 3, 4, 8, 8)
     t = torch.tensor([3, 400, 990])
@@ -86,8 +86,8 @@ def test_v_predictions_become_noise_predictions(tmp_path):
 
 
 def test_half_precision_networks_keep_float32_latents(tiny_sd):
-    half = Denoiser.from_pretrained(tiny_sd, dtype=torch.bfloat16)
-    full = Denoiser.from_pretrained(tiny_sd)
+    half = load_denoiser(tiny_sd, dtype=torch.bfloat16)
+    full = load_denoiser(tiny_sd)
     latents = half.encode_images(torch.zeros(1, 3, 32, 32))
     t = torch.tensor([300])
     noisy = torch.randn(1, 4, 8, 8)
@@ -101,11 +101,11 @@ def test_the_fingerprint_is_of_the_contents(tiny_sd, tmp_path):
     copy = tmp_path / "elsewhere"
     shutil.copytree(tiny_sd, copy)
     (copy / "README.md").write_text("not part of the model")
-    original = Denoiser.from_pretrained(tiny_sd).fingerprint
+    original = load_denoiser(tiny_sd).fingerprint
     assert len(original) == 16
-    assert Denoiser.from_pretrained(copy).fingerprint == original
+    assert load_denoiser(copy).fingerprint == original
     weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    assert Denoiser.from_pretrained(copy).fingerprint != original
+    assert load_denoiser(copy).fingerprint != original

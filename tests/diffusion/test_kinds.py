@@ -9,8 +9,8 @@ from diffusers import UNet2DConditionModel, UNet2DModel
 from safetensors.torch import load_file, save_file
 
 from piva_bench.diffusion.checkpoint import load_parts
-from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.diffusion.kinds import check_kind
+from piva_bench.diffusion.load import load_denoiser
 from piva_bench.errors import ModelError
 from tests.diffusion.original_layout import save_original
 
@@ -31,7 +31,7 @@ def refusal(path) -> str:
     with pytest.raises(ModelError) as caught:
         check_kind(path)
     with pytest.raises(ModelError) as loading:
-        Denoiser.from_pretrained(path)
+        load_denoiser(path)
     assert str(caught.value) == str(loading.value)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)

@@ -3,7 +3,7 @@ import torch
 from torch._dynamo.testing import CompileCounter
 
 from piva_bench.diffusion.condition import Condition
-from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.load import load_denoiser
 from tests.peft_reference import copy_weights, flat, parameters, peft_unet
 
 RANK = 3
@@ -114,7 +114,7 @@ def test_adapters_are_off_again_after_an_error(denoiser, inputs):
 
 
 def test_compiled_blocks_are_one_code_with_adapters_as_without_and_predict_the_same(tiny_sd, inputs):
-    plain, compiled = (Denoiser.from_pretrained(tiny_sd) for _ in range(2))
+    plain, compiled = (load_denoiser(tiny_sd) for _ in range(2))
     torch.compiler.reset()
     counter = CompileCounter()  # traces as any backend does, and makes no code
     compiled.unet.compile_repeated_blocks(backend=counter)

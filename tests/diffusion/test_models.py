@@ -7,8 +7,8 @@ import torch
 
 from piva_bench import fetch as fetching
 from piva_bench.diffusion import aliases
-from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.diffusion.fingerprints import fingerprint
+from piva_bench.diffusion.load import load_denoiser
 from piva_bench.errors import ModelError, UnknownName, UserError
 from piva_bench.profiles import resolve_model
 from tests.diffusion.original_layout import save_original
@@ -45,7 +45,7 @@ def test_a_local_copy_and_the_hub_cache_are_found(nothing_cached, tiny_sd):
     snapshot = nothing_cached / "hub" / folder / "snapshots" / alias.revision
     shutil.copytree(tiny_sd, snapshot)
     assert resolve_model("sd-1.5") == snapshot
-    assert Denoiser.from_pretrained(resolve_model("sd-1.5")).prediction_type == "epsilon"
+    assert load_denoiser(resolve_model("sd-1.5")).prediction_type == "epsilon"
     shutil.rmtree(snapshot / "vae")  # an interrupted download is no model
     with pytest.raises(ModelError, match="fetch sd-1.5"):
         resolve_model("sd-1.5")
@@ -67,7 +67,7 @@ def test_a_single_file_is_the_folder_it_was_made_of(tmp_path, prediction_type, d
     folder = make_tiny_sd(tmp_path / "sd", prediction_type=prediction_type)
     file = save_original(folder, tmp_path / "tiny.safetensors")
     assert resolve_model(str(file)) == file
-    one, other = (Denoiser.from_pretrained(path, dtype=dtype) for path in (folder, file))
+    one, other = (load_denoiser(path, dtype=dtype) for path in (folder, file))
     assert other.prediction_type == prediction_type
     assert other.unet.dtype == other.vae.dtype == other.text_encoder.dtype == dtype
     for name in ("unet", "vae", "text_encoder"):
@@ -80,7 +80,7 @@ def test_a_single_file_is_the_folder_it_was_made_of(tmp_path, prediction_type, d
 def test_a_single_file_has_a_fingerprint_of_weights_and_configuration(tmp_path, tiny_sd):
     file = save_original(tiny_sd, tmp_path / "tiny.safetensors")
     before = fingerprint(file)
-    assert before == fingerprint(file) == Denoiser.from_pretrained(file).fingerprint
+    assert before == fingerprint(file) == load_denoiser(file).fingerprint
     config = tmp_path / "tiny" / "scheduler" / "scheduler_config.json"
     config.write_text(config.read_text().replace("epsilon", "v_prediction"))
     assert fingerprint(file) != before
@@ -91,14 +91,14 @@ def test_what_is_wrong_with_a_single_file_is_one_line(tmp_path, tiny_sd, monkeyp
 
     def refusal():
         with pytest.raises(ModelError) as caught:
-            Denoiser.from_pretrained(file)
+            load_denoiser(file)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
     shutil.move(tmp_path / "tiny", tmp_path / "elsewhere")
     assert "PIVA_BENCH_MODEL_CONFIG" in refusal()
     monkeypatch.setenv("PIVA_BENCH_MODEL_CONFIG", str(tmp_path / "elsewhere"))
-    assert Denoiser.from_pretrained(file).resolution == 32
+    assert load_denoiser(file).resolution == 32
     content = file.read_bytes()
     file.write_bytes(content[:1000])
     assert "Cannot load" in refusal()

@@ -238,9 +238,9 @@ def test_what_a_step_reports(denoiser):
 
 
 def test_bfloat16_networks_train_their_adapters(tiny_sd):
-    from piva_bench.diffusion.denoiser import Denoiser
+    from piva_bench.diffusion.load import load_denoiser
 
-    half = Denoiser.from_pretrained(tiny_sd, dtype=torch.bfloat16)
+    half = load_denoiser(tiny_sd, dtype=torch.bfloat16)
     (outcome,) = Piva(Piva.Params(steps=3, lora_learning_rate=0.01)).edit(make_tasks(1), half, 0)
     assert outcome.image.dtype == torch.float32
     assert outcome.trace["regulariser"][2] != outcome.trace["regulariser"][0]

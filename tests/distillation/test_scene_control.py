@@ -6,7 +6,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 
 from methods.piva import Piva
 from piva_bench.diffusion.controlnet import DepthControl, depth_picture
-from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.load import load_denoiser
 from piva_bench.distillation.field_edit import FieldEdit
 from piva_bench.distillation.scenes import choose_views
 from piva_bench.session.noise import noise, timestep
@@ -17,7 +17,7 @@ from tests.distillation.scene_tasks import make_scene_tasks
 @pytest.fixture
 def controlled(tiny_sd, tmp_path):
     """The tiny model with a ControlNet that says something."""
-    denoiser = Denoiser.from_pretrained(tiny_sd)
+    denoiser = load_denoiser(tiny_sd)
     with torch.random.fork_rng():
         torch.manual_seed(1)
         net = control_for(denoiser.unet, 4)

@@ -9,8 +9,8 @@ from methods.dds import DDS
 from methods.piva import Piva
 from methods.piva_analytic import PivaAnalytic
 from methods.sds import SDS
-from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.diffusion.kept import KeptRows
+from piva_bench.diffusion.load import load_denoiser
 from tests.distillation.test_engine import BATCH_TOLERANCE
 from tests.tiny_sd import make_tasks
 
@@ -27,7 +27,7 @@ SETTINGS = [
 @pytest.fixture
 def sharing(tiny_sd):
     """A denoiser that keeps results."""
-    denoiser = Denoiser.from_pretrained(tiny_sd)
+    denoiser = load_denoiser(tiny_sd)
     denoiser.kept = KeptRows()
     return denoiser
 
@@ -46,7 +46,7 @@ def images(outcomes):
 def test_numbers_are_the_same_to_the_bit_whether_found_or_computed(tiny_sd, sharing):
     tasks = make_tasks(3)
     for setting in [*SETTINGS, *SETTINGS]:  # the second time everything is found
-        alone = Denoiser.from_pretrained(tiny_sd)
+        alone = load_denoiser(tiny_sd)
         alone.kept = KeptRows()
         computed, found = edit(alone, setting, tasks), edit(sharing, setting, tasks)
         assert torch.equal(images(found), images(computed)), setting
@@ -96,7 +96,7 @@ def test_an_edits_cost_does_not_depend_on_what_came_before(tiny_sd, sharing):
     tasks = make_tasks(2)
     for setting in SETTINGS[::-1]:
         edit(sharing, setting, tasks)
-    fresh = Denoiser.from_pretrained(tiny_sd)
+    fresh = load_denoiser(tiny_sd)
     for setting in SETTINGS:
         for one, other in zip(edit(sharing, setting, tasks), edit(fresh, setting, tasks), strict=True):
             assert one.unet_evaluations == other.unet_evaluations
@@ -157,7 +157,7 @@ def test_parameters_that_matter_are_not_shared_across(sharing, denoiser, changes
 def test_whatever_is_lost_from_memory_is_computed_again(tiny_sd, sharing, rows):
     tasks = make_tasks(2)
     expected = edit(sharing, SETTINGS[2], tasks)
-    forgetful = Denoiser.from_pretrained(tiny_sd)
+    forgetful = load_denoiser(tiny_sd)
     forgetful.kept = KeptRows(memory_bytes=rows * 4 * 4000, disk_bytes=0)
     for setting in SETTINGS[1:3]:
         outcomes = edit(forgetful, setting, tasks)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.load import load_denoiser
 from tests.methods.plain import Plain
 from tests.tiny_sd import denoiser, fixed_seed, make_tasks, tiny_sd
 
@@ -11,7 +11,7 @@ __all__ = ["denoiser", "fixed_seed", "tiny_sd"]
 @pytest.fixture(scope="session")
 def exact(tiny_sd):
     """The tiny model in float64."""
-    return Denoiser.from_pretrained(tiny_sd, dtype=torch.float64)
+    return load_denoiser(tiny_sd, dtype=torch.float64)
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_what_breaks_the_contract_is_found(denoiser, cls, check):
 
 
 def test_what_is_left_behind_is_found(tiny_sd):
-    from piva_bench.diffusion.denoiser import Denoiser
+    from piva_bench.diffusion.load import load_denoiser
 
-    own = Denoiser.from_pretrained(tiny_sd)  # it is spoilt afterwards
+    own = load_denoiser(tiny_sd)  # it is spoilt afterwards
     assert "leaves_nothing_behind" in [f.check for f in check_method(Untidy, own) if f.fault]

@@ -8,8 +8,8 @@ import torch
 
 from methods.p2p import P2P
 from methods.vae_roundtrip import VaeRoundtrip
-from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.diffusion.kept import KeptRows
+from piva_bench.diffusion.load import load_denoiser
 from piva_bench.method import EditTask
 from piva_bench.paths import embedded_model_dir
 from piva_bench.profiles import get_profile
@@ -101,7 +101,7 @@ def test_direct_inversion_puts_the_source_back_on_its_way(exact, plain):
 
 
 def test_editors_invert_a_source_once(tiny_sd, plain):
-    denoiser, rows = Denoiser.from_pretrained(tiny_sd), []
+    denoiser, rows = load_denoiser(tiny_sd), []
     hook = denoiser.network.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
 
     def run(inversion):
@@ -128,7 +128,7 @@ def studio():
     word = sample.source_prompt.split()[-1]
     picture = to_tensor(source_pixels(sample, profile.resolution))
     prompt = sample.source_prompt
-    return Denoiser.from_pretrained(embedded_model_dir()), EditTask(
+    return load_denoiser(embedded_model_dir()), EditTask(
         sample.id, picture, prompt, prompt, blended_words=((word, word),)
     )
 

@@ -7,8 +7,8 @@ from methods.cds import CDS
 from methods.dds import DDS
 from methods.ids import IDS
 from methods.pds import PDS
-from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.diffusion.kept import KeptRows
+from piva_bench.diffusion.load import load_denoiser
 from tests.rows import random_answers, step_of
 from tests.tiny_sd import make_tasks
 
@@ -65,7 +65,7 @@ def nce(query, key, order, tau=0.07):
 def test_cds_is_its_equation(tiny_sd, plain, kept):
     from piva_bench.session.noise import uniform
 
-    exact = Denoiser.from_pretrained(tiny_sd, dtype=torch.float64)
+    exact = load_denoiser(tiny_sd, dtype=torch.float64)
     exact.kept = KeptRows() if kept else None  # as in a sweep
     task, found = plain.task, {}
     for name, module in plain.unet.named_modules():

@@ -21,7 +21,7 @@ from nerfstudio.engine.optimizers import AdamOptimizerConfig, Optimizers
 from nerfstudio.scripts.train import main as train
 
 from methods._nerfstudio import specification
-from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.load import load_denoiser
 from piva_bench.distillation.scenes import SceneViews
 from piva_bench.nerfstudio.edit import SceneEdit, squares
 from piva_bench.scene.cameras import RIG, Cameras
@@ -111,6 +111,6 @@ def begin(scene, model, target: str, cameras: slice = slice(None)):
     optimizers = Optimizers(
         {"fields": {"optimizer": AdamOptimizerConfig(lr=2e-3), "scheduler": None}}, groups
     )
-    denoiser = Denoiser.from_pretrained(model)
+    denoiser = load_denoiser(model)
     edit = SceneEdit(fresh, squares(fresh.cameras[cameras], 16), ("a red ball", target), optimizers)
     return SceneViews([edit], denoiser, 1, 0), fresh, denoiser

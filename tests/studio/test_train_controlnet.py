@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from piva_bench.diffusion.controlnet import DepthControl
-from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.load import load_denoiser
 from piva_bench.errors import DataError, ModelError
 from piva_bench.studio import timed_training, train_controlnet
 from piva_bench.studio.render_training import render_training
@@ -48,7 +48,7 @@ def test_missing_depth_is_one_line_and_added_by_rendering_again(renders):
 
 
 def test_depth_is_mirrored_as_the_latents_are(renders, tiny_sd):
-    lessons = Lessons(renders, Denoiser.from_pretrained(tiny_sd))
+    lessons = Lessons(renders, load_denoiser(tiny_sd))
     pictures = torch.from_numpy(load_shards(renders)[0]).permute(0, 3, 1, 2) / 127.5 - 1
     for row in (0, 1):
         seen, depth = pictures[row], torch.from_numpy(load_depth(renders, 40)[row])
@@ -74,7 +74,7 @@ def test_training_saves_a_control_of_the_model_goes_on_and_knows_its_model(
     out = tmp_path / "depth"
     report = train(renders, tiny_sd, out, 0.1)
     assert report["steps"] == 6
-    control, denoiser = DepthControl.from_pretrained(out), Denoiser.from_pretrained(tiny_sd)
+    control, denoiser = DepthControl.from_pretrained(out), load_denoiser(tiny_sd)
     control.check_fit(denoiser)
     assert any(part.any() for part in control.net.controlnet_mid_block.parameters())
     assert control.net.config.conditioning_embedding_out_channels == [16, 32, 96]
@@ -85,14 +85,14 @@ def test_training_saves_a_control_of_the_model_goes_on_and_knows_its_model(
     with pytest.raises(ModelError, match="other settings"):
         train(renders, other, out, 1)
     with pytest.raises(ModelError, match="was trained for the model"):
-        control.check_fit(Denoiser.from_pretrained(other))
+        control.check_fit(load_denoiser(other))
     (renders / "training" / "depth.pt").unlink()  # then it starts from the weights of the model that was
     assert train(renders, other, out, 0.1)["steps"] == 9 + 6
-    DepthControl.from_pretrained(out).check_fit(Denoiser.from_pretrained(other))
+    DepthControl.from_pretrained(out).check_fit(load_denoiser(other))
 
 
 def test_the_report_tells_a_control_that_reads_depth(renders, tiny_sd):
-    lessons = Lessons(renders, Denoiser.from_pretrained(tiny_sd))
+    lessons = Lessons(renders, load_denoiser(tiny_sd))
     lessons.kept = np.arange(8)
     torch.manual_seed(0)
     net = train_controlnet.control_for(lessons.denoiser.unet, 4)
