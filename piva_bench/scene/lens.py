@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -76,6 +75,8 @@ class Lens:
         """
         if self.shift < SMALLEST_SHIFT:
             return pixels
+        import cv2  # here, so that listing datasets does not load it
+
         across, down = _way(self)
         if pixels.ndim == 2:
             return cv2.remap(pixels, across, down, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
@@ -90,6 +91,8 @@ class Lens:
 
 @lru_cache(maxsize=4)
 def _way(lens: Lens) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    import cv2
+
     fx, fy, cx, cy = lens.intrinsics
     # OpenCV's pixel centres are whole numbers, ours lie between them.
     matrix = np.array([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1]])

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from piva_bench.errors import DataError
 from piva_bench.scene.models.surface import Floats, Surface
@@ -28,6 +27,8 @@ def face_normals(positions: Floats) -> tuple[Floats, Floats]:
 
 def creased_normals(positions: Floats) -> Floats:
     """Normals [3 F, 3] of triangles: the mean, by area, of those about a corner that bend less than `CREASE`."""
+    from scipy import sparse  # here, so that listing datasets does not load it
+
     normals, areas = face_normals(positions)
     corner, weight = np.repeat(normals, 3, axis=0), np.repeat(areas, 3)
     place = _places(positions)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import trimesh
 
 from piva_bench.errors import DataError
 from piva_bench.scene.models.geometry import creased_normals
@@ -20,6 +19,9 @@ from piva_bench.scene.models.surface import (
     to_light,
 )
 
+if TYPE_CHECKING:
+    import trimesh
+
 
 def read_mesh(path: Path) -> tuple[list[Surface], Notes]:
     """The triangles of a PLY or STL file, taken as y up, and what is not shown of it.
@@ -27,6 +29,9 @@ def read_mesh(path: Path) -> tuple[list[Surface], Notes]:
     Raises:
         DataError: it cannot be read or has no triangle; in one line.
     """
+    # Half a second, which commands that only list datasets need not wait for.
+    import trimesh
+
     notes = Notes()
     head = path.read_bytes()[:65536]
     try:
