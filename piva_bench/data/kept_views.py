@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from piva_bench.errors import DataError
-from piva_bench.kept import kept, kept_root
+from piva_bench.kept import kept
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -29,7 +29,8 @@ def kept_arrays(key: str, names: Sequence[str], make: Callable[[], Mapping[str, 
         UserError: they cannot be made or stored.
     """
     return kept(
-        kept_root("views") / f"{key}.npz",
+        "views",
+        f"{key}.npz",
         lambda path: _read(path, names),
         # Its stub takes any array for its one option.
         lambda file: np.savez_compressed(file, **make()),  # type: ignore[arg-type]

@@ -72,7 +72,7 @@ def fitted_field(
         DataError: the views cannot be fitted.
         UserError: the field cannot be stored.
     """
-    path = _place(scene_id, views, box, params, background)
+    name = _file_name(scene_id, views, box, params, background)
 
     def fit(file: BinaryIO) -> None:
         fitted = fit_field(
@@ -85,7 +85,7 @@ def fitted_field(
         )
         file.write(fitted.to_bytes())
 
-    return kept(path, _read, fit)
+    return kept("fields", name, _read, fit)
 
 
 def unfitted_field(
@@ -102,7 +102,7 @@ def unfitted_field(
     Args: see ``fitted_field``. Nothing is fitted or kept.
     """
     try:
-        return _read(_place(scene_id, views, box, params, background))
+        return _read(kept_root("fields") / _file_name(scene_id, views, box, params, background))
     except DataError:
         field = RadianceField(Grid.around(box, params.fit_resolution, margin=0.0))
         if not views.opaque:
@@ -110,14 +110,14 @@ def unfitted_field(
         return field
 
 
-def _place(
+def _file_name(
     scene_id: str,
     views: PosedViews,
     box: Floats,
     params: HowFitted,
     background: tuple[float, float, float] | None,
-) -> Path:
-    """Where a field is kept."""
+) -> str:
+    """Under which name a field is kept."""
     identity = {
         "scene": scene_id,
         "format": FORMAT,
@@ -126,7 +126,7 @@ def _place(
         "params": {"fit_steps": params.fit_steps, "fit_resolution": params.fit_resolution},
         **({"empty": EMPTY} if background is not None and views.opaque else {}),
     }
-    return kept_root("fields") / f"{content_key(identity)}.safetensors"
+    return f"{content_key(identity)}.safetensors"
 
 
 @lru_cache(maxsize=16)

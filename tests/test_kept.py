@@ -1,0 +1,29 @@
+import pytest
+
+from piva_bench.errors import DataError, UserError
+from piva_bench.kept import kept
+
+
+def read(path):
+    if not path.is_file():
+        raise DataError("missing")
+    return path.read_bytes()
+
+
+def test_what_is_kept_is_made_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIVA_BENCH_THINGS", str(tmp_path / "made"))
+    written = []
+
+    def write(file):
+        written.append(1)
+        file.write(b"thing")
+
+    assert [kept("things", "one", read, write) for _ in range(2)] == [b"thing"] * 2
+    assert len(written) == 1
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line_with_the_cure(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("PIVA_BENCH_THINGS", str(tmp_path / "file" / "below"))
+    with pytest.raises(UserError, match=r"Cannot keep .* with PIVA_BENCH_THINGS\.$"):
+        kept("things", "one", read, lambda file: file.write(b""))
