@@ -64,8 +64,7 @@ class DNAEdit(SamplingMethod):
         from piva_bench.sampling.flow import times, velocity
 
         p = self.params
-        grid = session.schedule.grid(p.steps)
-        grid = grid[min(round(p.skip * p.steps), p.steps - 1) :]
+        grid = session.schedule.grid(p.steps, p.skip)
         falling = times(session, grid)
         point, noise = session.source_latents, session.random(0).noise("noise")
         kept: list[tuple[Tensor, Tensor]] = []

@@ -59,8 +59,7 @@ class EditFriendly(SamplingMethod):
     def sample(self, session: Session) -> Tensor:
         """Each step's offset is found where it is used: the source's latents of a step depend on no other step."""
         p, schedule = self.params, session.schedule
-        grid = schedule.grid(p.steps)
-        grid = grid[min(round(p.skip * p.steps), p.steps - 1) :]
+        grid = schedule.grid(p.steps, p.skip)
 
         def noised(t: int) -> Tensor:
             return session.noisy("source", t, session.random(t).noise("noise")).latents
@@ -71,7 +70,7 @@ class EditFriendly(SamplingMethod):
             )
 
         source = target = noised(grid[0])
-        for t, to in session.track(list(zip(grid, [*grid[1:], None], strict=True))):
+        for t, to in session.track(schedule.moves(grid)):
             eps = session.predict(
                 {
                     "source": Query(session.at("source", source, t), "source", p.source_guidance_scale),

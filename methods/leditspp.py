@@ -70,15 +70,14 @@ class LEditsPP(SamplingMethod):
         from piva_bench.sampling.solver import SecondOrder
 
         p, schedule = self.params, session.schedule
-        grid = schedule.grid(p.steps)
-        grid = grid[min(round(p.skip * p.steps), p.steps - 1) :]
+        grid = schedule.grid(p.steps, p.skip)
 
         def noised(t: int) -> Tensor:
             return session.noisy("source", t, session.random(t).noise("noise")).latents
 
         source = target = noised(grid[0])
         solvers = {name: SecondOrder(schedule) for name in ("source", "target")}
-        for t, to in session.track(list(zip(grid, [*grid[1:], None], strict=True))):
+        for t, to in session.track(schedule.moves(grid)):
             heat = PromptHeat(session)
 
             def touch(site: Site, rows: Mapping[str, Features], heat: PromptHeat = heat) -> None:

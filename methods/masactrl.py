@@ -71,7 +71,7 @@ class MasaCtrl(SamplingMethod):
         mutual = set(layers[round(p.first_layer * len(layers)) :])
         inversion = invert(session, grid, p.inversion, 1.0, "null")
         source = target = inversion.way[0]
-        for index, (t, to) in enumerate(session.track(list(zip(grid, [*grid[1:], None], strict=True)))):
+        for index, (t, to) in enumerate(session.track(schedule.moves(grid))):
 
             def touch(
                 site: Site, rows: Mapping[str, Features], late: bool = index >= p.first_step * p.steps

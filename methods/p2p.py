@@ -90,7 +90,7 @@ class P2P(SamplingMethod):
         source = target = inversion.way[0]
         swap = AttentionSwap(session, SELF_TOKENS, swapped=p.control == "replace", reweight=p.reweight)
         blend = LocalBlend(session, MAP_TOKENS)
-        for index, (t, to) in enumerate(session.track(list(zip(grid, [*grid[1:], None], strict=True)))):
+        for index, (t, to) in enumerate(session.track(schedule.moves(grid))):
 
             def touch(site: Site, rows: Mapping[str, Features], done: float = index / p.steps) -> None:
                 blend.look(site, rows)

@@ -73,7 +73,7 @@ class PnP(SamplingMethod):
         maps = {name for name in session.layers("self") if name.startswith("up_") and _place(name) in places}
         inversion = invert(session, grid, p.inversion, 1.0, "null")
         source = target = inversion.way[0]
-        for index, (t, to) in enumerate(session.track(list(zip(grid, [*grid[1:], None], strict=True)))):
+        for index, (t, to) in enumerate(session.track(schedule.moves(grid))):
 
             def touch(site: Site, rows: Mapping[str, Features], done: float = index / p.steps) -> None:
                 for half in rows.keys() & {"target", "target/null"}:

@@ -54,7 +54,7 @@ class SDEdit(SamplingMethod):
         grid = session.schedule.grid(p.steps)[-max(1, round(p.strength * p.steps)) :]
         noise = session.random(0).noise("noise")
         latents = session.noisy("source", grid[0], noise).latents
-        for t, to in session.track(list(zip(grid, [*grid[1:], None], strict=True))):
+        for t, to in session.track(session.schedule.moves(grid)):
             noisy = session.at("edit", latents, t)
             eps = session.predict({"target": Query(noisy, "target", p.guidance_scale)})["target"]
             latents = session.schedule.ddim(latents, eps, t, to)

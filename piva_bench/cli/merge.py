@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +14,7 @@ from piva_bench.cli.say import warn
 from piva_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from piva_bench.runs.inside import Warn
-    from piva_bench.runs.remote import Address
+    pass
 
 EXAMPLES = """
 [bold]Example[/bold]
@@ -45,10 +43,10 @@ def merge(
     store by giving its address for --output-dir; many may do so at once.
     """
     from piva_bench.runs.merge import merge as merge_runs
-    from piva_bench.runs.remote import Address, is_address, pull, push
+    from piva_bench.runs.remote import Address, is_address, pull
 
     if is_address(output_dir):
-        _push_all(runs, Address(output_dir), push, is_address)
+        _push_all(runs, output_dir)
         return
     with tempfile.TemporaryDirectory(prefix="piva-bench-") as temporary:
         sources: list[Path] = []
@@ -68,12 +66,10 @@ def merge(
     )
 
 
-def _push_all(
-    runs: list[str],
-    to: Address,
-    push: Callable[[Path, Address, Warn], int],
-    is_address: Callable[[str], bool],
-) -> None:
+def _push_all(runs: list[str], output_dir: str) -> None:
+    from piva_bench.runs.remote import Address, is_address, push
+
+    to = Address(output_dir)
     if away := [run for run in runs if is_address(run)]:
         raise UserError(f"{away[0]} is an address, too: merge it into a folder first.")
     for run in runs:

@@ -7,6 +7,8 @@ sigma = s, s = t / T); everything here holds for both.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -54,11 +56,15 @@ class Schedule:
         alpha, sigma = self.alpha_sigma(t)
         return alpha * latents + sigma * noise
 
-    def grid(self, steps: int) -> list[int]:
+    def grid(self, steps: int, skip: float = 0.0) -> list[int]:
         """Timesteps of a sampler with so many steps, from the noisiest down.
 
         Every (T / steps)-th timestep counted from 1, as the samplers of Stable Diffusion place them (diffusers:
         ``timestep_spacing="leading", steps_offset=1``); for a flow with a shift the shifted ones.
+
+        Args:
+            steps: of the whole grid.
+            skip: share of them, from the noisiest, that is left out; one stays at least.
 
         Raises:
             ValueError: more steps than timesteps, or none.
@@ -67,10 +73,16 @@ class Schedule:
             raise ValueError(f"a grid of {steps} steps on a schedule of {len(self)} timesteps")
         stride = len(self) // steps
         even = [min(index * stride + 1, len(self) - 1) for index in reversed(range(steps))]
+        even = even[min(round(skip * steps), steps - 1) :]
         if self.shift == 1:
             return even
         shares = [t / len(self) for t in even]
         return [round(len(self) * self.shift * s / (1 + (self.shift - 1) * s)) for s in shares]
+
+    @staticmethod
+    def moves(grid: Sequence[int]) -> list[tuple[int, int | None]]:
+        """Each timestep of a grid with the one that a sampler goes to from there; None is the picture."""
+        return list(zip(grid, [*grid[1:], None], strict=True))
 
     def before(self, t: Tensor, steps: int) -> Tensor:
         """The timesteps [N] one step of a grid below these, never below 0."""

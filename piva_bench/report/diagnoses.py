@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from piva_bench.report.formats import MISSING, markdown_escape
+from piva_bench.report.plots import Traces
 from piva_bench.report.statistics import Interval, mean_interval
 
 SAYS = (
@@ -39,11 +40,11 @@ class Diagnosis:
     values: Mapping[str, Interval]
 
 
-def diagnoses(traces: Mapping[str, Mapping[str, np.ndarray]]) -> list[Diagnosis]:
+def diagnoses(traces: Traces) -> list[Diagnosis]:
     """A line for each variant whose traces say something of adapters.
 
     Args:
-        traces: from ``load_traces``: variant to scalar to [edits, steps], NaN where not measured.
+        traces: from ``load_traces``.
     """
     found = []
     for variant, scalars in traces.items():

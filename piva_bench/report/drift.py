@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from piva_bench.metrics.protocol import MetricInfo
 from piva_bench.report.curves import COLOURS, GREY, MARKERS, STYLE, plain
-from piva_bench.report.formats import MISSING, heading, markdown_escape
+from piva_bench.report.formats import cell, heading, markdown_escape
 from piva_bench.report.results import metrics_of
 from piva_bench.report.statistics import Interval, mean_interval
 from piva_bench.report.statistics_paired import cluster_of
@@ -147,16 +147,11 @@ def drift_markdown(courses: Sequence[Course], metrics: Sequence[MetricInfo]) -> 
     lines += ["|---|---:|" + "---:|" * len(metrics)]
     for course in courses:
         for place, steps in enumerate(course.steps):
-            cells = [_cell(course.values[metric.name][place], metric) for metric in metrics]
+            intervals = [(course.values[metric.name][place], metric) for metric in metrics]
+            most = max(interval.n for interval, _ in intervals)
+            cells = [cell(interval, metric, most) for interval, metric in intervals]
             lines.append(f"| {markdown_escape(course.label)} | {steps} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _cell(interval: Interval, metric: MetricInfo) -> str:
-    if np.isnan(interval.mean):
-        return MISSING
-    margin = "" if np.isnan(interval.margin) else f" ± {interval.margin * metric.scale:.1f}"
-    return f"{interval.mean * metric.scale:.1f}{margin}"
 
 
 def _steps(params: str) -> float:

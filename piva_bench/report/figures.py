@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from piva_bench.errors import UserError
 from piva_bench.metrics.protocol import MetricInfo
 from piva_bench.report.curves import to_png, to_svg
-from piva_bench.report.drift import courses, drift, drift_metrics
-from piva_bench.report.plots import colour_drift, convergence, cost_quality, load_traces, type_bars
+from piva_bench.report.drift import Course, drift, drift_metrics
+from piva_bench.report.plots import Traces, colour_drift, convergence, cost_quality, type_bars
 from piva_bench.report.results import head, metrics_of
 from piva_bench.report.sweep import choose_axes
 from piva_bench.report.tables import Table
-from piva_bench.runs.inside import Warn, ignore, write_own
+from piva_bench.runs.inside import write_own
 
 TITLES = {
     "by_type": "Scores by edit type",
@@ -41,12 +41,12 @@ def write_figures(
     results: pd.DataFrame,
     by_method: Table,
     by_type: Table,
-    output_dir: Path,
-    warn: Warn = ignore,
+    traces: Traces,
+    drifting: Sequence[Course],
 ) -> list[str]:
     """Write the figures that the run has the numbers for; returns their names, without suffix."""
     names = []
-    for name, figure in _figures(results, by_method, by_type, output_dir, warn):
+    for name, figure in _figures(results, by_method, by_type, traces, drifting):
         write_own(directory / f"{name}.png", to_png(figure))
         write_own(directory / f"{name}.svg", to_svg(figure))
         names.append(name)
@@ -54,7 +54,7 @@ def write_figures(
 
 
 def _figures(
-    results: pd.DataFrame, by_method: Table, by_type: Table, output_dir: Path, warn: Warn
+    results: pd.DataFrame, by_method: Table, by_type: Table, traces: Traces, drifting: Sequence[Course]
 ) -> Iterator[tuple[str, Figure]]:
     axes = plane(results)
     if axes and (results["section"] != "reference").any():
@@ -68,7 +68,7 @@ def _figures(
     ]
     if colours:
         yield "colour", colour_drift(results, colours, head(results))
-    if traces := load_traces(output_dir, results, warn):
+    if traces:
         yield "convergence", convergence(traces, head(results))
-    if found := courses(results):
-        yield "drift", drift(found, drift_metrics(results), head(results))
+    if drifting:
+        yield "drift", drift(drifting, drift_metrics(results), head(results))

@@ -28,6 +28,8 @@ from piva_bench.text import printable
 
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "++++")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
+Traces = Mapping[str, Mapping[str, np.ndarray]]
+"""Variant to scalar to [edits, steps]; NaN where not measured, and after an edit has ended."""
 LABEL = 26
 """Characters of a method's name that a figure shows."""
 
@@ -141,7 +143,7 @@ def colour_drift(results: pd.DataFrame, metrics: Sequence[MetricInfo], head: Seq
     return figure
 
 
-def convergence(traces: Mapping[str, Mapping[str, np.ndarray]], head: Sequence[str]) -> Figure:
+def convergence(traces: Traces, head: Sequence[str]) -> Figure:
     """Every scalar of the optimisation over its steps: mean over edits, and the middle half of them as a band.
 
     Args:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from piva_bench.distillation.method import DistillationMethod
 from piva_bench.errors import DataError, UserError
 from piva_bench.method import EditTask
 from piva_bench.runs.pictures import mask_pixels, source_pixels, to_tensor
@@ -26,7 +27,7 @@ def check_blend(blend: Literal["end", "steps"], variants: Sequence[Variant]) -> 
     """
     if any(variant.kind != "pictures" for variant in variants):
         raise UserError("--mask-blend is for pictures: a scene has no mask. Leave it out.")
-    others = [variant.requested for variant in variants if not hasattr(variant.cls, "gradient")]
+    others = [variant.requested for variant in variants if not issubclass(variant.cls, DistillationMethod)]
     if blend == "steps" and others:
         raise UserError(
             f"--mask-blend steps is for distillation methods, whose latents move step by step; {', '.join(others)} "

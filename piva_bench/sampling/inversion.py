@@ -104,7 +104,7 @@ def null_texts(
     """
     null = session.condition("null")
     latents, learnt = way[0], list[Prompt]()
-    for index, (t, to) in enumerate(zip(grid, [*grid[1:], None], strict=True)):
+    for index, (t, to) in enumerate(session.schedule.moves(grid)):
         noisy = session.at("source", latents, t)
         conditional = session.predict({"source": Query(noisy, prompt)})["source"]
         text = null.text.clone()
