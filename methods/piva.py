@@ -62,12 +62,22 @@ class PivaParams(PreservationParams, AdapterParams):
         0, ge=0, le=100_000, source="assumed", description="training steps of psi before the edit begins"
     )
 
+    phi_start: Literal["prior", "psi"] = parameter(
+        "prior",
+        source="assumed",
+        absent="prior",
+        description="what the edit's adapter phi begins as: the frozen prior, or psi after its warm-up (the edit begins "
+        "as the source, which psi then knows)",
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.combination == "mix" and self.preservation_weight > 1:
             raise ValueError("combination=mix needs a preservation_weight of at most 1")
         if self.psi_mode == "pretrained" and self.psi_warmup == 0:
             raise ValueError("psi_mode=pretrained needs psi_warmup steps, for example psi_warmup=200")
+        if self.phi_start == "psi" and self.psi_warmup == 0:
+            raise ValueError("phi_start=psi needs psi_warmup steps, for example psi_warmup=80")
         return self
 
 
@@ -122,10 +132,13 @@ class Piva(Preserving, DDS):
         """Adapter psi on the source, phi on the edit; none at weight 0."""
         if self.params.preservation_weight == 0:
             return ()
-        online = self.params.psi_mode == "online"
+        p = self.params
+        start = "psi" if p.phi_start == "psi" else None
         return (
-            AdapterSpec("psi", data="source", prompt="source", warmup=self.params.psi_warmup, online=online),
-            AdapterSpec("phi", data="edit", prompt=self.params.edit_score_prompt),
+            AdapterSpec(
+                "psi", data="source", prompt="source", warmup=p.psi_warmup, online=p.psi_mode == "online"
+            ),
+            AdapterSpec("phi", data="edit", prompt=p.edit_score_prompt, start=start),
         )
 
     def gradient(self, step: Step) -> Tensor:

@@ -147,10 +147,12 @@ class Distillation:
             take(number)
 
     def warm_up(self) -> None:
-        """Trains the adapters that ask for it before the edit begins."""
+        """Trains the adapters that ask for it before the edit begins; those that start from one of them then do."""
         for index in range(max((spec.warmup for spec in self.rule.adapters), default=0)):
             specs = [spec for spec in self.rule.adapters if index < spec.warmup]
             self._train(index, self._look(index), "warmup", specs)
+        if self.adapters is not None:
+            self.adapters.start()
 
     def step(self, index: int) -> dict[str, Tensor]:
         """One step of the edit and of its adapters; returns the step's scalars [B]."""

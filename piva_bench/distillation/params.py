@@ -143,6 +143,7 @@ class AdapterSpec:
         prompt: the prompt it learns them under.
         warmup: training steps before the edit begins.
         online: whether it is trained beside the edit.
+        start: an adapter whose weights it begins the edit with, as that one's warm-up left them; None: its own.
     """
 
     name: str
@@ -150,6 +151,7 @@ class AdapterSpec:
     prompt: str
     warmup: int = 0
     online: bool = True
+    start: str | None = None
 
 
 class Rule(Protocol):
