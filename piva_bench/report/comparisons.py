@@ -21,6 +21,7 @@ from piva_bench.report.statistics_strength import (
     hypervolume,
     pareto_front,
 )
+from piva_bench.report.tables import headline_metrics
 
 METHOD = (
     "first minus second on the same samples and seeds; 95 % symmetric bootstrap-t interval and sign-flip test, both by "
@@ -32,7 +33,7 @@ POWER = 0.8
 def compared_metrics(results: pd.DataFrame) -> list[MetricInfo]:
     """The headline metrics for which more or less is better; all such where none is a headline."""
     directed = [metric for metric in metrics_of(results) if metric.direction != "none"]
-    return [metric for metric in directed if metric.headline] or directed
+    return list(headline_metrics(directed))
 
 
 def comparisons(results: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from piva_bench.report.comparisons import METHOD, compared_metrics, p_text, power_line, signed, verdict
 from piva_bench.report.figures import TITLES
-from piva_bench.report.formats import COSTS, blocks, cell, costs, counts, heading
+from piva_bench.report.formats import COSTS, FACTS, blocks, cell, costs, facts, heading
 from piva_bench.report.results import SECTIONS, head
 from piva_bench.report.tables import Table
 
@@ -101,12 +101,13 @@ def _table(table: Table) -> dict[str, Any]:
             ]
             values += [(text, "") for text in costs(row)]
             label = ([group or ""] if grouped else []) + [row.label]
-            lines.append({"label": label, "counts": counts(row), "cells": values})
+            lines.append({"label": label, "facts": facts(row), "cells": values})
         parts.append({"section": section if section != SECTIONS["method"] else "", "rows": lines})
     return {
         "caption": table.title,
         "lines": [*table.head, *table.notes],
         "first": first,
+        "facts": FACTS,
         "heads": [(heading(metric), metric.description) for metric in table.metrics]
         + [(name, "") for name, _, _ in COSTS],
         "parts": parts,

@@ -43,7 +43,8 @@ def load_results(output_dir: Path, protocol: str | None = None, warn: Warn = _wa
     texts have their control characters shown.
 
     Added columns: ``protocol`` and ``fingerprint`` of the scores, ``variant`` (the method, with its
-    parameters where the run holds several settings of it), ``section`` (a key of `SECTIONS`), ``machine``.
+    parameters where the run holds several settings of it), ``section`` (a key of `SECTIONS`), ``machine``,
+    ``undefined`` (why, for each metric that has no value; None where the edit is not scored).
 
     Args:
         output_dir: a run's directory.
@@ -79,6 +80,7 @@ def load_results(output_dir: Path, protocol: str | None = None, warn: Warn = _wa
             "section": _BY_MASK[record.mask] if record.mask else sections[record.method],
             "machine": printable(machine),
             **_values(scores.get(record.key), known),
+            "undefined": _undefined(scores.get(record.key), known),
         }
         for record in records
     ]
@@ -134,6 +136,22 @@ def _scores_of_one_version(
 def _values(score: ScoreFile | None, known: Mapping[str, MetricInfo]) -> dict[str, float]:
     values = score.values if score else {}
     return {name: math.nan if value is None else value for name, value in values.items() if name in known}
+
+
+def _undefined(score: ScoreFile | None, known: Mapping[str, MetricInfo]) -> dict[str, str] | None:
+    if score is None:
+        return None
+    return {name: printable(why) for name, why in score.undefined.items() if name in known}
+
+
+def undefined_samples(results: pd.DataFrame) -> dict[tuple[str, str], frozenset[str]]:
+    """For each metric and reason the samples of which no edit has a value, for that reason."""
+    found: dict[tuple[str, str], set[str]] = {}
+    scored = results[results["undefined"].notna()]
+    for sample_id, reasons in scored.groupby("sample_id")["undefined"]:
+        for item in set.intersection(*(set(each.items()) for each in reasons)):
+            found.setdefault(item, set()).add(str(sample_id))
+    return {item: frozenset(samples) for item, samples in sorted(found.items())}
 
 
 def _manifest(output_dir: Path) -> dict[str, Any]:

@@ -49,7 +49,8 @@ def choose_axes(protocol: str, strength: str | None, identity: str | None) -> Ax
 
 
 def write_sweep(sweep: Sweep, axes: Axes) -> tuple[Table, Path]:
-    """Writes the table (CSV, Markdown, LaTeX) and the curve (PNG, SVG) into ``<output>/report/<sweep's name>/``.
+    """Writes the table (CSV, Markdown, LaTeX; with all metrics as ``sweep-full``) and the curve (PNG, SVG) into
+    ``<output>/report/<sweep's name>/``; returns the table of the headline metrics, and the folder.
 
     Args:
         sweep: one that has been run.
@@ -63,16 +64,19 @@ def write_sweep(sweep: Sweep, axes: Axes) -> tuple[Table, Path]:
     table = sweep_table(results, sweep)
     directory = make_way(prepared.output_dir, f"report/{sweep.name}/sweep.csv").parent
     figure = tradeoff(sweep_curves(table, sweep, axes), *axes, head=table.head)
+    short = table.compact("sweep-full")
     files = {
-        "sweep.csv": to_csv(table).encode(),
-        "sweep.md": to_markdown(table).encode(),
-        "sweep.tex": to_latex(table).encode(),
+        f"{name}.{suffix}": convert(which).encode()
+        for name, which in (("sweep", short), ("sweep-full", table))
+        for suffix, convert in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex))
+    }
+    files |= {
         "tradeoff.png": to_png(figure),
         "tradeoff.svg": to_svg(figure),
     }
     for name, content in files.items():
         write_own(directory / name, content)
-    return table, directory
+    return short, directory
 
 
 def sweep_table(results: pd.DataFrame, sweep: Sweep) -> Table:
