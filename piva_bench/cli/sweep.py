@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from piva_bench.runs.run import Summary
     from piva_bench.runs.sweep import Sweep
 
-BESIDE = "dds,sds,identity,vae_roundtrip,counterfactual"
+BESIDE = "dds,sds"
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -45,7 +45,11 @@ Grid = Annotated[
 ]
 Beside = Annotated[
     str,
-    typer.Option("--beside", help="Methods to set beside the sweep.", rich_help_panel="What to run"),
+    typer.Option(
+        "--beside",
+        help="Methods to set beside the sweep, and the reference rows.",
+        rich_help_panel="What to run",
+    ),
 ]
 Metric = Annotated[
     str | None,
