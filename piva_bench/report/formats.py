@@ -47,6 +47,11 @@ def _no_formula(value: object) -> object:
     return f"'{text}" if text.lstrip()[:1] in _FORMULA else text
 
 
+def signed(value: float, metric: MetricInfo) -> str:
+    """A difference at the metric's table scale."""
+    return MISSING if math.isnan(value) else f"{value * metric.scale:+.2f}"
+
+
 def number(value: float, decimals: int) -> str:
     """A number with a fixed count of decimals, or a dash for NaN."""
     return MISSING if math.isnan(value) else f"{value:.{decimals}f}"

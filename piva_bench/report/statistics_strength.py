@@ -7,7 +7,7 @@ read as a curve from edit strength to identity, and methods are compared where t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +57,12 @@ class AtStrength:
     high: float
     reached: float
 
+    def turned(self) -> AtStrength:
+        """The same, second minus first."""
+        return AtStrength(
+            self.strength, self.second, self.first, -self.difference, -self.high, -self.low, self.reached
+        )
+
 
 def interpolate(strength: Floats, identity: Floats, at: Floats) -> Floats:
     """Identity at a strength on the polyline through each row's settings, in the order of their strength.
@@ -82,48 +88,6 @@ def interpolate(strength: Floats, identity: Floats, at: Floats) -> Floats:
     return np.where(inside, y0 + share * (y1 - y0), np.nan)
 
 
-def compare_at_equal_strength(
-    first: Measured,
-    second: Measured,
-    clusters: Sequence[object] | None = None,
-    at: float | None = None,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> AtStrength:
-    """Compare two methods' identity where their edits are equally strong.
-
-    The interval bootstraps the whole comparison: clusters of samples are drawn, the means of every setting are
-    taken anew, and both curves are read again. Its width is Student's t times the spread of what they give, which
-    covers better at some dozen samples than the percentiles do.
-
-    Args:
-        first: usually a sweep.
-        second: the same samples, in the same order.
-        clusters: for each sample the group it belongs to.
-        at: the strength; by default that of the second method if it has one setting (taken anew in each
-            resample), else the middle of the widest range that both reach in 95 of 100 resamples.
-        seed: of the resampling.
-        level: of the interval.
-    """
-    weights, size = _weights(len(first.strength), clusters, seed)
-    curves = [(_means(weights, each.strength), _means(weights, each.identity)) for each in (first, second)]
-    if at is not None:
-        target = np.full(len(weights), at)
-    elif second.strength.shape[1] == 1:
-        target = curves[1][0][:, 0]
-    else:
-        target = np.full(len(weights), _middle_of_both([x for x, _ in curves]))
-    a, b = (interpolate(x, y, target) for x, y in curves)
-    difference = a - b
-    resampled = difference[1:][~np.isnan(difference[1:])]
-    reached = len(resampled) / RESAMPLES
-    low = high = math.nan
-    if 1 - reached <= OUT_OF_REACH and not math.isnan(difference[0]):
-        margin = _margin(resampled, size, level)
-        low, high = float(difference[0]) - margin, float(difference[0]) + margin
-    return AtStrength(float(target[0]), float(a[0]), float(b[0]), float(difference[0]), low, high, reached)
-
-
 @dataclass(frozen=True)
 class Dominated:
     """The hypervolumes that two methods' settings dominate together, on the plane of strength and identity.
@@ -143,36 +107,93 @@ class Dominated:
     high: float
 
 
-def compare_dominated(
-    first: Measured,
-    second: Measured,
-    reference: Sequence[float],
-    clusters: Sequence[object] | None = None,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> Dominated:
-    """Compare what two methods reach together on both axes, wherever their settings lie: always defined.
+class Resamples:
+    """The settings of several methods in resamples of the same samples.
 
-    Zitzler's hypervolume of each method's mean places, taken anew in every resample of the clusters; the interval as
-    of ``compare_at_equal_strength``.
+    Whole clusters of samples are drawn, each with all that was measured of it at every setting, and the means of every
+    setting are taken anew: what is read off the curves of one resample is read off the same samples. An interval
+    is Student's t times the spread of what the resamples give, which covers better at some dozen samples than their
+    percentiles do (``python -m benchmarks.coverage``).
 
     Args:
-        first: a method's settings, more being better on both axes.
-        second: of the same samples, in the same order.
-        reference: the corner that is worst on both axes; the same in all resamples.
+        measured: by method; of the same samples, in the same order.
         clusters: for each sample the group it belongs to.
         seed: of the resampling.
-        level: of the interval.
     """
-    weights, size = _weights(len(first.strength), clusters, seed)
-    volumes = []
-    for each in (first, second):
-        places = np.stack([_means(weights, each.strength), _means(weights, each.identity)], axis=2)
-        volumes.append(np.array([hypervolume(row[~np.isnan(row).any(axis=1)], reference) for row in places]))
-    difference = volumes[0] - volumes[1]
-    margin = _margin(difference[1:], size, level) if size > 1 else math.nan
-    middle = float(difference[0])
-    return Dominated(float(volumes[0][0]), float(volumes[1][0]), middle, middle - margin, middle + margin)
+
+    def __init__(
+        self, measured: Mapping[str, Measured], clusters: Sequence[object] | None = None, seed: int = 0
+    ) -> None:
+        samples = len(next(iter(measured.values())).strength)
+        weights, self._size = _weights(samples, clusters, seed)
+        self._curves = {
+            name: (_means(weights, one.strength), _means(weights, one.identity))
+            for name, one in measured.items()
+        }
+
+    def at_equal_strength(
+        self, first: str, second: str, at: float | None = None, level: float = LEVEL
+    ) -> AtStrength:
+        """Compare two methods' identity where their edits are equally strong.
+
+        Args:
+            first: usually a sweep.
+            second: what it is compared with.
+            at: the strength; by default that of the second method if it has one setting (taken anew in each
+                resample), else the middle of the widest range that both reach in 95 of 100 resamples.
+            level: of the interval.
+        """
+        curves = [self._curves[name] for name in (first, second)]
+        strengths = [strength for strength, _ in curves]
+        if at is None and strengths[1].shape[1] == 1:
+            target = strengths[1][:, 0]
+        else:
+            target = np.full(len(strengths[0]), _middle_of_both(strengths) if at is None else at)
+        a, b = (interpolate(x, y, target) for x, y in curves)
+        difference = a - b
+        resampled = difference[1:][~np.isnan(difference[1:])]
+        reached = len(resampled) / (len(difference) - 1)
+        low = high = math.nan
+        if 1 - reached <= OUT_OF_REACH and not math.isnan(difference[0]):
+            margin = self._margin(resampled, level)
+            low, high = float(difference[0]) - margin, float(difference[0]) + margin
+        return AtStrength(
+            float(target[0]), float(a[0]), float(b[0]), float(difference[0]), low, high, reached
+        )
+
+    def dominated(
+        self,
+        first: str,
+        second: str,
+        reference: Sequence[float],
+        signs: Sequence[float] = (1, 1),
+        level: float = LEVEL,
+    ) -> Dominated:
+        """Compare what two methods reach together on both axes, wherever their settings lie: always defined.
+
+        It is Zitzler's hypervolume of each method's mean places.
+
+        Args:
+            first: a method.
+            second: another one.
+            reference: the corner that is worst on both axes, more being better; the same in all resamples.
+            signs: -1 for an axis on which less is better.
+            level: of the interval.
+        """
+        volumes = [
+            hypervolumes(np.stack([signs[0] * x, signs[1] * y], axis=2), reference)
+            for x, y in (self._curves[first], self._curves[second])
+        ]
+        difference = volumes[0] - volumes[1]
+        margin = self._margin(difference[1:], level) if self._size > 1 else math.nan
+        middle = float(difference[0])
+        return Dominated(float(volumes[0][0]), float(volumes[1][0]), middle, middle - margin, middle + margin)
+
+    def _margin(self, resampled: Floats, level: float) -> float:
+        """Half the width of an interval from its resamples: Student's t times their spread."""
+        # The weights' variance is smaller than the sample's by (size - 1) / size.
+        error = float(resampled.std(ddof=1)) * math.sqrt(self._size / max(self._size - 1, 1))
+        return float(stats.t.ppf((1 + level) / 2, max(self._size - 1, 1))) * error
 
 
 def pareto_front(points: Floats) -> NDArray[np.bool_]:
@@ -186,19 +207,23 @@ def pareto_front(points: Floats) -> NDArray[np.bool_]:
     return np.logical_not(np.any(as_good & better, axis=1))
 
 
-def hypervolume(points: Floats, reference: Sequence[float]) -> float:
-    """The area between a reference point and what the points reach together; more is better on both axes.
+def hypervolumes(places: Floats, reference: Sequence[float]) -> Floats:
+    """The areas between a reference point and what the places of each row reach together; more is better on both axes.
 
     Args:
-        points: [n, 2].
-        reference: the corner that is worst on both axes; points beyond it count up to it.
+        places: [rows, n, 2]; one that is NaN on an axis reaches nothing.
+        reference: the corner that is worst on both axes; places beyond it count up to it.
+
+    Returns:
+        [rows].
     """
-    above = np.maximum(np.asarray(points, dtype=np.float64) - np.asarray(reference), 0.0)
-    area = height = 0.0
-    for x, y in above[np.argsort(-above[:, 0], kind="stable")]:
-        area += x * max(0.0, y - height)
-        height = max(height, y)
-    return float(area)
+    above = np.maximum(np.asarray(places, dtype=np.float64) - np.asarray(reference), 0.0)
+    above = np.where(np.isnan(above).any(axis=2, keepdims=True), 0.0, above)
+    order = np.argsort(-above[..., 0], axis=1, kind="stable")
+    x, y = (np.take_along_axis(above[..., axis], order, axis=1) for axis in (0, 1))
+    # From the strongest on: each place adds a slab as wide as it reaches, as high as it rises over those before it.
+    height = np.maximum.accumulate(y, axis=1)
+    return (x * np.diff(height, axis=1, prepend=0.0)).sum(axis=1)
 
 
 def _weights(n: int, clusters: Sequence[object] | None, seed: int) -> tuple[Floats, int]:
@@ -207,13 +232,6 @@ def _weights(n: int, clusters: Sequence[object] | None, seed: int) -> tuple[Floa
     size = int(labels.max()) + 1
     drawn = draw_weights(np.random.default_rng(seed), size, RESAMPLES)[:, labels]
     return np.vstack([np.ones((1, n)), drawn]), size
-
-
-def _margin(resampled: Floats, size: int, level: float) -> float:
-    """Half the width of an interval from its resamples: Student's t times their spread."""
-    # The weights' variance is smaller than the sample's by (size - 1) / size.
-    error = float(resampled.std(ddof=1)) * math.sqrt(size / max(size - 1, 1))
-    return float(stats.t.ppf((1 + level) / 2, max(size - 1, 1))) * error
 
 
 def _middle_of_both(strengths: Sequence[Floats]) -> float:

@@ -78,9 +78,11 @@ def write_report(
         for suffix, convert in FORMATS.items():
             write_own(directory / f"{name}.{suffix}", convert(table).encode())
     report = Report(directory, short["methods"], short["by_type"], note)
-    write_analysis(report.directory, results, report.methods, report.by_type, output_dir, warn)
+    front = write_analysis(report.directory, results, report.methods, report.by_type, output_dir, warn)
     for name, rows in (("contact_sheet", MAX_ROWS), ("overview", results["edit_type"].nunique())):
         sheet = sheet_of_run(results, samples, output_dir / "images", head(results), rows)
         write_own(report.directory / f"{name}.png", png_bytes(sheet))
-    write_gallery(make_way(directory, "gallery/index.html", warn).parent, results, samples, output_dir, warn)
+    write_gallery(
+        make_way(directory, "gallery/index.html", warn).parent, results, samples, output_dir, warn, front
+    )
     return report
