@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -111,6 +112,20 @@ def head(results: pd.DataFrame) -> list[str]:
         f"dataset {first['dataset']} ({first['dataset_revision']}) · {results['sample_id'].nunique()} samples · "
         f"seed {seeds} · {first['resolution']} px, {first['dtype']} · {devices}, {first['machine']}",
     ]
+
+
+def table_order(section: str, label: str) -> tuple[int, list[str | float]]:
+    """Where a row stands among others: by section, then by name, numbers in it by their size."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", label)
+    return list(SECTIONS).index(section), [float(part) if i % 2 else part for i, part in enumerate(parts)]
+
+
+def variants_in_order(results: pd.DataFrame) -> list[tuple[str, str]]:
+    """Section and name of every variant, as tables, sheets and galleries show them."""
+    pairs = results[["section", "variant"]].drop_duplicates().itertuples(index=False)
+    return sorted(
+        ((str(section), str(variant)) for section, variant in pairs), key=lambda pair: table_order(*pair)
+    )
 
 
 def _shown(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,12 +57,6 @@ class AtStrength:
     high: float
     reached: float
 
-    def turned(self) -> AtStrength:
-        """The same, second minus first."""
-        return AtStrength(
-            self.strength, self.second, self.first, -self.difference, -self.high, -self.low, self.reached
-        )
-
 
 def interpolate(strength: Floats, identity: Floats, at: Floats) -> Floats:
     """Identity at a strength on the polyline through each row's settings, in the order of their strength.
@@ -139,16 +133,13 @@ class Resamples:
         Args:
             first: usually a sweep.
             second: what it is compared with.
-            at: the strength; by default that of the second method if it has one setting (taken anew in each
-                resample), else the middle of the widest range that both reach in 95 of 100 resamples.
+            at: the strength; by default the middle of what both curves reach, taken anew in each resample, as
+                samples that are easy to edit move all curves together. Of a single setting it is its own strength.
             level: of the interval.
         """
         curves = [self._curves[name] for name in (first, second)]
         strengths = [strength for strength, _ in curves]
-        if at is None and strengths[1].shape[1] == 1:
-            target = strengths[1][:, 0]
-        else:
-            target = np.full(len(strengths[0]), _middle_of_both(strengths) if at is None else at)
+        target = _middles(strengths) if at is None else np.full(len(strengths[0]), at)
         a, b = (interpolate(x, y, target) for x, y in curves)
         difference = a - b
         resampled = difference[1:][~np.isnan(difference[1:])]
@@ -234,14 +225,11 @@ def _weights(n: int, clusters: Sequence[object] | None, seed: int) -> tuple[Floa
     return np.vstack([np.ones((1, n)), drawn]), size
 
 
-def _middle_of_both(strengths: Sequence[Floats]) -> float:
-    """The middle of the strengths that all curves [1 + resamples, settings] reach often enough; NaN without any."""
+def _middles(strengths: Sequence[Floats]) -> Floats:
+    """The middle of the strengths that all curves [rows, settings] reach, by row; NaN where there is none."""
     weakest = np.max([each.min(axis=1) for each in strengths], axis=0)
     strongest = np.min([each.max(axis=1) for each in strengths], axis=0)
-    # A strength is reached where it lies between both: often enough between these quantiles of the two ends.
-    share = OUT_OF_REACH / 2
-    low, high = np.nanquantile(weakest, 1 - share), np.nanquantile(strongest, share)
-    return float(low + high) / 2 if low <= high else math.nan
+    return np.where(weakest <= strongest, (weakest + strongest) / 2, np.nan)
 
 
 def _means(weights: Floats, values: Floats) -> Floats:

@@ -68,11 +68,11 @@ class Headline:
         """How to read the table, in a line."""
         corner = f"{_number(self.corner[0], self.strength)}, {_number(self.corner[1], self.identity)}"
         return (
-            f"Edit strength: {heading(self.strength)}. Identity: {heading(self.identity)}. A method's settings are read "
-            "as a polyline, nothing is extrapolated. Hypervolume: what a method's settings reach on both axes together "
-            f"over the worst mean of any row ({corner}), in percent of what all methods reach. At strength: that of "
-            "the second where it has one setting, else the middle of what both curves reach in 95 of 100 resamples; a "
-            "dash where there is no such strength. [95 % intervals]: bootstrap over samples with all their settings "
+            f"Edit strength: {heading(self.strength)}. Identity: {heading(self.identity)}. A method's settings are "
+            "read as a polyline, nothing is extrapolated. Hypervolume: what a method's settings reach on both axes "
+            f"together over the worst mean of any row ({corner}), in percent of what all methods reach. Identity is "
+            "compared in the middle of the strengths that both curves reach; a dash where their curves share one in "
+            "fewer than 95 of 100 resamples. [95 % intervals]: bootstrap over samples with all their settings "
             "(over objects where the dataset names them), not corrected for the number of pairs; bold where 0 is "
             "outside"
         )
@@ -198,10 +198,7 @@ def strength_pairs(results: pd.DataFrame, strength: MetricInfo, identity: Metric
             if volumes.difference < 0:
                 pair = pair[::-1]
                 volumes = resamples.dominated(*pair, corner, signs)
-            # A single setting is compared at its own strength.
-            turned = len(settings[pair[0]]) == 1 < len(settings[pair[1]])
-            found = resamples.at_equal_strength(*(pair[::-1] if turned else pair))
-            found = found.turned() if turned else found
+            found = resamples.at_equal_strength(*pair)
             rows.append([
                 section, *pair, found.strength, found.first, found.second, found.difference, found.low, found.high,
                 found.reached, volumes.first, volumes.second, volumes.difference, volumes.low, volumes.high, whole,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from piva_bench.metrics.protocol import MetricInfo
 from piva_bench.report.masks import CONDITIONS, COVERAGE, coverage_notes
-from piva_bench.report.results import SECTIONS, SETUP, head, metrics_of, undefined_samples
+from piva_bench.report.results import SETUP, head, metrics_of, table_order, undefined_samples
 from piva_bench.report.statistics import Interval, mean_interval
 from piva_bench.report.statistics_paired import cluster_of
 
@@ -28,7 +28,7 @@ class Row:
     """One line of a table.
 
     Attributes:
-        section: key of `SECTIONS`.
+        section: key of `results.SECTIONS`.
         label: the method, with parameters where a run holds several settings of it.
         group: edit type, or None in a table over all types.
         n: samples with a picture.
@@ -175,8 +175,7 @@ def _table(results: pd.DataFrame, title: str, group: str | None) -> Table:
     for key, part in results.groupby(keys, sort=False):
         *groups, section, label = map(str, key)
         rows.append(_row(part, metrics, clusters, section, label, groups[0] if groups else None))
-    order = list(SECTIONS)
-    rows.sort(key=lambda row: (row.group or "", order.index(row.section), row.label))
+    rows.sort(key=lambda row: (row.group or "", table_order(row.section, row.label)))
     setup = {column: str(results[column].iloc[0]) for column in SETUP}
     more = [*coverage_notes(results), *undefined_notes(results, metrics), *shape_notes(rows)]
     notes = (*more, NOTE) if group is None else (NOTE,)
