@@ -221,7 +221,8 @@ def _axis(metric: MetricInfo) -> str:
 
 
 def _cut(label: str) -> str:
-    return plain(label if len(label) <= LABEL else label[: LABEL - 1] + "…")
+    """Both ends of a name: at the second is what sets a setting apart."""
+    return plain(label if len(label) <= LABEL else f"{label[: LABEL // 2 - 1]}…{label[-LABEL // 2 :]}")
 
 
 def _type_name(group: str) -> str:

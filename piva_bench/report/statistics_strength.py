@@ -113,13 +113,18 @@ class Resamples:
         measured: by method; of the same samples, in the same order.
         clusters: for each sample the group it belongs to.
         seed: of the resampling.
+        count: how many resamples.
     """
 
     def __init__(
-        self, measured: Mapping[str, Measured], clusters: Sequence[object] | None = None, seed: int = 0
+        self,
+        measured: Mapping[str, Measured],
+        clusters: Sequence[object] | None = None,
+        seed: int = 0,
+        count: int = RESAMPLES,
     ) -> None:
         samples = len(next(iter(measured.values())).strength)
-        weights, self._size = _weights(samples, clusters, seed)
+        weights, self._size = _weights(samples, clusters, seed, count)
         self._curves = {
             name: (_means(weights, one.strength), _means(weights, one.identity))
             for name, one in measured.items()
@@ -217,11 +222,11 @@ def hypervolumes(places: Floats, reference: Sequence[float]) -> Floats:
     return (x * np.diff(height, axis=1, prepend=0.0)).sum(axis=1)
 
 
-def _weights(n: int, clusters: Sequence[object] | None, seed: int) -> tuple[Floats, int]:
-    """Weights [1 + RESAMPLES, n] of the samples, the first all 1, and the number of clusters drawn."""
+def _weights(n: int, clusters: Sequence[object] | None, seed: int, count: int) -> tuple[Floats, int]:
+    """Weights [1 + count, n] of the samples, the first all 1, and the number of clusters drawn."""
     labels = np.arange(n) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
     size = int(labels.max()) + 1
-    drawn = draw_weights(np.random.default_rng(seed), size, RESAMPLES)[:, labels]
+    drawn = draw_weights(np.random.default_rng(seed), size, count)[:, labels]
     return np.vstack([np.ones((1, n)), drawn]), size
 
 

@@ -6,16 +6,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from piva_bench.report import statistics_strength
+from benchmarks import coverage
 from piva_bench.report.statistics_power import detectable_difference, paired_power
 from piva_bench.report.statistics_strength import (
     Measured,
-    compare_at_equal_strength,
-    compare_dominated,
-    hypervolume,
+    Resamples,
+    hypervolumes,
     interpolate,
     pareto_front,
 )
+
+
+def compare_at_equal_strength(first, second, clusters=None, at=None):
+    return Resamples({"first": first, "second": second}, clusters, count=299).at_equal_strength(
+        "first", "second", at
+    )
+
+
+def compare_dominated(first, second, corner):
+    return Resamples({"first": first, "second": second}, count=299).dominated("first", "second", corner)
+
+
+def hypervolume(points, corner):
+    return hypervolumes(points[None], corner)[0]
+
 
 POINTS = st.lists(st.tuples(st.floats(0, 10), st.floats(0, 10)), min_size=1, max_size=8).map(np.array)
 
@@ -55,8 +69,7 @@ def test_a_method_that_only_does_less_is_no_better():
     assert better.low > 0
 
 
-def test_the_interval_covers_95_in_100_simulated_benchmarks(monkeypatch):
-    monkeypatch.setattr(statistics_strength, "RESAMPLES", 299)
+def test_the_interval_covers_95_in_100_simulated_benchmarks():
     rng = np.random.default_rng(1)
     held = 0
     for _ in range(1000):
@@ -144,8 +157,7 @@ def test_hypervolumes_are_the_unions_of_rectangles_over_the_corner():
     assert (found.low, found.high) == (2.0, 2.0)
 
 
-def test_the_hypervolume_s_interval_covers_95_in_100_simulated_benchmarks(monkeypatch):
-    monkeypatch.setattr(statistics_strength, "RESAMPLES", 199)
+def test_the_hypervolume_s_interval_covers_95_in_100_simulated_benchmarks():
     rng = np.random.default_rng(2)
     # True places (0.2, -0.2), (0.7, -0.7) over (0, -1): 0.2 * 0.8 + 0.5 * 0.3; and (0.1, -0.07), (0.9, -0.63).
     truth = (0.2 * 0.8 + 0.5 * 0.3) - (0.1 * 0.93 + 0.8 * 0.37)
@@ -156,6 +168,38 @@ def test_the_hypervolume_s_interval_covers_95_in_100_simulated_benchmarks(monkey
         )
         held += found.low <= truth <= found.high
     assert 558 <= held <= 582  # 93 to 97 of 100
+
+
+@given(st.integers(0, 1000), st.integers(1, 7))
+def test_hypervolumes_of_many_rows_are_those_of_each(seed, n):
+    """Against a plain loop over the points from the strongest on, with places below the corner and NaN among them."""
+    rng = np.random.default_rng(seed)
+    places = rng.normal(size=(5, n, 2))
+    places[rng.random((5, n)) < 0.2, 0] = np.nan
+    for row, found in zip(places, hypervolumes(places, (-0.3, 0.1)), strict=True):
+        area = height = 0.0
+        for x, y in sorted((p for p in row if not np.isnan(p).any()), key=lambda p: -p[0]):
+            wide, high = max(x + 0.3, 0), max(y - 0.1, 0)
+            area += wide * max(0.0, high - height) if wide else 0
+            height = max(height, high) if wide else height
+        assert found == pytest.approx(area)
+
+
+def test_an_axis_on_which_less_is_better_is_turned():
+    rng = np.random.default_rng(0)
+    one, other = curve(rng, 20, [0.2, 0.7], 1.0), curve(rng, 20, [0.1, 0.9], 0.7)
+    lower = [Measured(each.strength, -each.identity) for each in (one, other)]
+    resamples = Resamples({"a": lower[0], "b": lower[1]}, count=299)
+    assert resamples.dominated("a", "b", [0.0, -1.0], [1, -1]) == compare_dominated(one, other, [0.0, -1.0])
+
+
+def test_the_headline_s_intervals_hold_as_often_as_they_say():
+    """A small version of ``python -m benchmarks.coverage``: skewed losses, samples in objects, a corner of the data."""
+    for samples, each in ((60, 1), (96, 4)):
+        found = coverage.simulate(samples, each, runs=800, resamples=149)
+        assert 0.93 <= found.volume <= 0.97
+        assert 0.93 <= found.strength <= 0.97
+        assert found.compared == 1
 
 
 def test_sweeps_are_compared_where_both_are_in_nearly_every_resample():
