@@ -177,27 +177,21 @@ def strength_pairs(results: pd.DataFrame, strength: MetricInfo, identity: Metric
         first_volume, second_volume, volume_difference, volume_low, volume_high, whole_volume (of all methods together).
     """
     done = _named(results)
-    done = done[done["section"] != "reference"]
-    clusters, corner, signs = (
-        cluster_of(done),
-        worst_corner(results, strength, identity),
-        _signs(strength, identity),
-    )
+    clusters, signs = cluster_of(done), _signs(strength, identity).tolist()
     settings = {str(name): sorted(part["variant"].unique()) for name, part in done.groupby("curve")}
     measured = {
         name: Measured(*(_matrix(done, axis, variants, clusters) for axis in (strength, identity)))
         for name, variants in settings.items()
     }
-    resamples = Resamples(measured, list(clusters)) if measured else None
+    resamples = Resamples(measured, list(clusters))
     whole = _whole(results, strength, identity)
     rows = []
-    for section, part in done.groupby("section"):
+    for section, part in done[done["section"] != "reference"].groupby("section"):
         for pair in combinations(sorted(part["curve"].unique()), 2):
-            assert resamples is not None, "there are methods"
-            volumes = resamples.dominated(*pair, corner, signs)
+            volumes = resamples.dominated(*pair, signs)
             if volumes.difference < 0:
                 pair = pair[::-1]
-                volumes = resamples.dominated(*pair, corner, signs)
+                volumes = resamples.dominated(*pair, signs)
             found = resamples.at_equal_strength(*pair)
             rows.append([
                 section, *pair, found.strength, found.first, found.second, found.difference, found.low, found.high,
@@ -233,7 +227,7 @@ def pareto_table(results: pd.DataFrame, strength: MetricInfo, identity: MetricIn
     rivals["on_front"] = pareto_front(points)
     whole = _whole(results, strength, identity)
     volumes = {
-        curve: hypervolumes(points[None, list(where)], worst)[0]
+        curve: hypervolumes(points[None, list(where)] - np.array(worst))[0]
         for curve, where in rivals.groupby("curve").indices.items()
     }
     rivals["hypervolume"] = rivals["curve"].map(volumes).astype(float)
@@ -245,8 +239,10 @@ def _whole(results: pd.DataFrame, strength: MetricInfo, identity: MetricInfo) ->
     """The hypervolume of all methods together."""
     means = _means(results, strength, identity)
     points = means.loc[means["section"] != "reference", [strength.name, identity.name]].to_numpy()
-    corner = worst_corner(results, strength, identity)
-    return float(hypervolumes((points * _signs(strength, identity))[None], corner)[0]) if len(points) else 0.0
+    corner = np.array(worst_corner(results, strength, identity))
+    return (
+        float(hypervolumes((points * _signs(strength, identity) - corner)[None])[0]) if len(points) else 0.0
+    )
 
 
 def _named(results: pd.DataFrame) -> pd.DataFrame:
