@@ -89,7 +89,7 @@ class Headline:
             volumes = [unit * row[f"volume_{name}"] for name in ("difference", "low", "high")]
             identity = [self.identity.scale * row[name] for name in ("difference", "low", "high")]
             texts = [(row["first"], False), (row["second"], False), _interval(*volumes)]
-            reached = not math.isnan(row["difference"])
+            reached = not math.isnan(row["low"])
             texts += [
                 (_number(row["strength"], self.strength) if reached else MISSING, False),
                 _interval(*identity),

@@ -13,7 +13,7 @@ from piva_bench.report.comparisons import comparisons, comparisons_markdown
 from piva_bench.report.curves import to_svg
 from piva_bench.report.html import report_page, to_html
 from piva_bench.report.plane import plane
-from piva_bench.report.plots import convergence, load_traces
+from piva_bench.report.plots import convergence, cost_quality, load_traces
 from piva_bench.report.results import load_results, metrics_of
 from piva_bench.report.strength import headline, strength_markdown
 from piva_bench.report.tables import by_type_table, method_table
@@ -194,6 +194,23 @@ def test_traces_of_unequal_length_and_torn_ones(run):
     (traces,) = load_traces(run, results).values()
     np.testing.assert_array_equal(traces["loss"], [[1, 2, 3], [1, np.nan, np.nan], [np.nan, 4, np.nan]])
     assert b"loss" in to_svg(convergence({"piva": traces}, []))
+
+
+def test_reference_rows_are_lines_of_the_cost_figure_and_do_not_stretch_it(results):
+    results.loc[results["method"] == "identity", "seconds"] = 1e-4
+    results.loc[results["method"] == "dds", "seconds"] = 1.0
+    table = method_table(results)
+    metrics = [metric for metric in table.metrics if metric.name in ("stlpips", "psnr")]
+    for axes, metric in zip(cost_quality(table, metrics).axes, metrics, strict=True):
+        low, high = axes.get_xlim()
+        assert 0.5 < low < 1 < 2 < high < 3
+        levels = {
+            line.get_label(): line.get_ydata()[0]
+            for line in axes.get_lines()
+            if line.get_label() == "identity"
+        }
+        (row,) = [row for row in table.rows if row.label == "identity"]
+        assert levels["identity"] == pytest.approx(row.cells[metric.name].mean * metric.scale)
 
 
 def test_metrics_that_nobody_scored_leave_their_figures_out(run, tmp_path):
