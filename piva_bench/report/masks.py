@@ -29,9 +29,9 @@ def with_coverage(results: pd.DataFrame, samples: Mapping[str, Sample]) -> pd.Da
 
 def coverage_notes(results: pd.DataFrame) -> list[str]:
     """How much of a picture the masks cover, in a line; nothing where nobody knows."""
-    shares = results.groupby("sample_id")[COVERAGE].first().dropna() if COVERAGE in results else []
-    if not len(shares):
+    if COVERAGE not in results or results[COVERAGE].isna().all():
         return []
+    shares = results.groupby("sample_id")[COVERAGE].first().dropna()
     low, mean, high = (100 * share for share in (shares.min(), shares.mean(), shares.max()))
     return [f"The edit masks cover {mean:.0f} % of a picture ({low:.0f} to {high:.0f} %)"]
 

@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from piva_bench.metrics.protocol import MetricInfo
-from piva_bench.report.curves import Curve, Place, tradeoff
+from piva_bench.report.curves import Curve, Kind, Place, tradeoff
 from piva_bench.report.formats import MISSING, heading, markdown_escape
 from piva_bench.report.plane import plane
 from piva_bench.report.results import head
@@ -135,10 +135,10 @@ def strength_markdown(found: Headline) -> str:
         "| Method | Strength | Identity | On the front | Hypervolume share |",
     ]
     lines += ["|---|---:|---:|---|---:|"]
-    for row in found.front.to_dict("records"):
-        share = MISSING if math.isnan(row["share"]) else f"{row['share']:.0%}"
-        places = [_number(row[axis.name], axis) for axis in (found.strength, found.identity)]
-        cells = [row["variant"], *places, "yes" if row["on_front"] else "", share]
+    for place in found.front.to_dict("records"):
+        share = MISSING if math.isnan(place["share"]) else f"{place['share']:.0%}"
+        places = [_number(place[axis.name], axis) for axis in (found.strength, found.identity)]
+        cells = [place["variant"], *places, "yes" if place["on_front"] else "", share]
         lines.append("| " + " | ".join(map(markdown_escape, cells)) + " |")
     return "\n".join(lines) + "\n"
 
@@ -160,7 +160,7 @@ def method_curves(results: pd.DataFrame, strength: MetricInfo, identity: MetricI
             found for v in part["variant"] for found in re.findall(r"(\w+)=", v.partition(" (")[2])
         )
         what = f" ({len(places)} settings of {', '.join(varied)})" if len(places) > 1 else ""
-        kind = "reference" if reference else "sweep" if len(places) > 1 else "method"
+        kind: Kind = "reference" if reference else "sweep" if len(places) > 1 else "method"
         curves.append(Curve(f"{name}{what}", kind, tuple(places)))
     return curves
 

@@ -50,8 +50,8 @@ def _rich(table: Table, chosen: Sequence[int], say: Callable[[str], str]) -> Ric
     metrics = table.metrics
     result = RichTable(box=None, pad_edge=False, header_style="bold")
     result.add_column("Method", no_wrap=True)
-    for name, side in zip(FACTS, ("right", "left"), strict=True):
-        result.add_column(name, justify=side, no_wrap=True)
+    for name in FACTS:
+        result.add_column(name, justify="right", no_wrap=True)
     heads = [heading(metric).replace(" ×", "\n×") for metric in metrics] + [name for name, _, _ in COSTS]
     for index in chosen:
         result.add_column(escape(say(heads[index])), justify="right", no_wrap=True)
