@@ -20,7 +20,7 @@ from piva_bench.metrics.protocol import MetricInfo
 from piva_bench.report.curves import Curve, Kind, Place, tradeoff
 from piva_bench.report.formats import MISSING, heading, markdown_escape
 from piva_bench.report.plane import plane
-from piva_bench.report.results import head
+from piva_bench.report.results import head, table_order
 from piva_bench.report.statistics import mean_interval
 from piva_bench.report.statistics_paired import cluster_of
 from piva_bench.report.statistics_strength import Measured, Resamples, hypervolumes, pareto_front
@@ -256,7 +256,9 @@ def _means(results: pd.DataFrame, strength: MetricInfo, identity: MetricInfo) ->
     axes = [strength.name, identity.name]
     keys = ["section", "curve", "method", "variant"]
     per_sample = _named(results).groupby([*keys, "sample_id"])[axes].mean()
-    return per_sample.groupby(keys).mean().dropna().reset_index()
+    means = per_sample.groupby(keys).mean().dropna().reset_index()
+    order = sorted(range(len(means)), key=lambda i: table_order(means["section"][i], means["variant"][i]))
+    return means.iloc[order].reset_index(drop=True)
 
 
 def _matrix(
