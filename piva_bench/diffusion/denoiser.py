@@ -48,8 +48,8 @@ class Denoiser(ABC):
         beside: further models by the name that queries call them (``Query.model``).
         distilled_guidance: whether guidance is an input of the network, not a difference of two predictions.
         sees_source: whether each prediction is also given the source picture (InstructPix2Pix).
-        section: entered by name around "model" (a prediction), "adapters" (their training) and "backward" (its second
-            half); does nothing until somebody who measures puts their own there.
+        section: entered by name around "model" (a prediction) and "adapters" (their training); does nothing until
+            somebody who measures puts their own there.
     """
 
     distilled_guidance: bool = False
