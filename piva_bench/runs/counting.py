@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 from torch.utils.module_tracker import ModuleTracker
 from torch.utils.weak import WeakIdKeyDictionary
@@ -24,6 +25,28 @@ _FLOPS = dict(flop_registry) | {
         )
     ),
 }
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What there is to know of an operation.
+
+    Attributes:
+        flops: its formula.
+        compound: whether it is made of other operations.
+        fresh: whether its result is memory of its own, not an argument's.
+    """
+
+    flops: Callable[..., int] | None
+    compound: bool
+    fresh: bool
+
+    @classmethod
+    def of(cls, func: Any) -> _Kind:
+        flops = _FLOPS.get(func.overloadpacket)
+        rule = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+        aliases = any(result.alias_info is not None for result in func._schema.returns)
+        return cls(flops, flops is None and rule and func is not torch.ops.prim.device.default, not aliases)
 
 
 class Counting(TorchDispatchMode):
@@ -44,6 +67,7 @@ class Counting(TorchDispatchMode):
         super().__init__()
         self.forward = self.backward = self.alive = self.peak = 0
         self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._kinds: dict[Any, _Kind] = {}
         self._tracker = ModuleTracker()
 
     def __torch_dispatch__(
@@ -51,27 +75,22 @@ class Counting(TorchDispatchMode):
     ) -> Any:
         """Runs an operation and counts it."""
         kwargs = kwargs or {}
-        flops = _FLOPS.get(func.overloadpacket)
-        if flops is None and func is not torch.ops.prim.device.default:
+        kind = self._kinds.get(func) or self._kinds.setdefault(func, _Kind.of(func))
+        if kind.compound:
             # In inference mode compound operations arrive whole.
             with self:
-                made = func.decompose(*args, **kwargs)
-            if made is not NotImplemented:
-                return made
-        for leaf in tree_leaves((args, kwargs)):
-            if isinstance(leaf, Tensor):
-                # What was there before the block is not the block's.
-                self._known.setdefault(leaf.untyped_storage(), True)
+                return func.decompose(*args, **kwargs)
         made = func(*args, **kwargs)
-        if flops is not None:
-            count = flops(*args, **kwargs, out_val=made)
+        if kind.flops is not None:
+            count = kind.flops(*args, **kwargs, out_val=made)
             if self._tracker.is_bw:
                 self.backward += count
             else:
                 self.forward += count
-        for leaf in tree_leaves(made):
-            if isinstance(leaf, Tensor):
-                self._notice(leaf.untyped_storage())
+        if kind.fresh:
+            for each in made if isinstance(made, (tuple, list)) else (made,):
+                if isinstance(each, Tensor):
+                    self._notice(each.untyped_storage())
         return made
 
     def _notice(self, storage: torch.UntypedStorage) -> None:
