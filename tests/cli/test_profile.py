@@ -90,8 +90,10 @@ def test_the_table_of_whole_edits(cli, bench, tmp_path):
     for name, rows in (("dds", 4), ("ids", 10)):
         step = (more[name]["forward_gflops"] - few[name]["forward_gflops"]) / 2
         assert rows * by_hand < step < 1.2 * rows * by_hand
-    # A backward pass through frozen layers costs about as much as the forward pass of its rows.
-    assert 0.7 < (more["ids"]["backward_gflops"] - few["ids"]["backward_gflops"]) / 2 / (6 * by_hand) < 1.3
+    # A backward pass through frozen layers costs about as much as the forward pass of its rows; attention's twice.
+    forward = (more["dds"]["forward_gflops"] - few["dds"]["forward_gflops"]) / 2 / 4
+    backward = (more["ids"]["backward_gflops"] - few["ids"]["backward_gflops"]) / 2 / 6
+    assert 0.7 < backward / forward < 1.5
     assert more["dds"]["backward_gflops"] == 0 < more["piva"]["backward_gflops"]
     assert 0 < more["dds"]["peak_memory_mb"] < more["ids"]["peak_memory_mb"]
     # The same when it is asked for last, though the prompts have been encoded by then.
