@@ -49,7 +49,7 @@ def edit_region(path: Path, source: Path, seen: PosedViews, source_seen: PosedVi
     frame = Frame.around([subject])
     depth, before = seen.need_depth("an edit region"), source_seen.need_depth("an edit region")
     nearer = (depth > 0) & ((before == 0) | (before - depth > NEARER))
-    return EditRegion(nearer, _surface(load_model(path), frame), _surface(subject, frame))
+    return EditRegion(nearer, _surface(load_model(path).beside(subject), frame), _surface(subject, frame))
 
 
 def _surface(subject: Subject, frame: Frame) -> trimesh.Trimesh:

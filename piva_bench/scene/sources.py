@@ -164,7 +164,7 @@ def photograph(path: Path, *paths: Cameras) -> Photographs:
 
 
 def photograph_beside(path: Path, source: Path, cameras: Cameras) -> PosedViews:
-    """Photographs a 3D model in another's place: what both have is seen where ``photograph`` shows the other's.
+    """Photographs a 3D model whose file has another's frame: what both have is where ``photograph`` shows the other's.
 
     Args:
         path: of the model that is seen.
@@ -177,7 +177,8 @@ def photograph_beside(path: Path, source: Path, cameras: Cameras) -> PosedViews:
     """
     from piva_bench.scene.subject import Frame, load_model
 
-    (views,) = _shot(load_model(path), Frame.around([load_model(source)]), (cameras,))
+    known = load_model(source)
+    (views,) = _shot(load_model(path).beside(known), Frame.around([known]), (cameras,))
     return views
 
 

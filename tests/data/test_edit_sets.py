@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_erosion
 
 from piva_bench.data.dataset import verify
 from piva_bench.data.edit_set_layout import read_layout
@@ -11,7 +12,6 @@ from piva_bench.errors import DataError
 from piva_bench.paths import data_root
 from piva_bench.profiles import PROFILES
 from piva_bench.registry import DATASETS
-from piva_bench.scene.cameras import RIG
 from tests.data.tiny_edit_sets import (
     box,
     write_captions,
@@ -124,7 +124,12 @@ def test_steer3d_has_the_true_edit_in_the_sources_place(tmp_path):
     assert any("not compared with the set's own files" in note for note in dataset.notes)
     (sample,) = dataset.samples
     source, true = sample.load_turntable().views, sample.load_counterfactual().views
-    red = (source.images[..., 0] > 2 * source.images[..., 2]) & (source.images[..., 3] == 255)
+    shades = source.images.astype(int)
+    red = (shades[..., 0] > 1.5 * shades[..., 2]) & (shades[..., 3] == 255)
+    red = binary_erosion(
+        red, np.ones((1, 3, 3))
+    )  # without the edge of the blue box, where pixels are of both
+    assert red.sum() > 1000
     # What stays stays where it is: framed by itself the target would be twice as large.
     assert np.abs(source.depth[red] - true.depth[red]).max() < 1e-4
     assert true.silhouettes.sum() < source.silhouettes.sum()
@@ -224,7 +229,6 @@ def test_a_file_that_cannot_be_used_costs_its_edits_alone(tmp_path, damage, line
     write_captions(root, ("GSO-Mug", "a mug"), ("PartObjaverse-Tiny-ab12", "a robot"))
     damage(root)
     dataset = opened("edit3d_voxhammer", root)
-    pytest.importorskip("re")
     with pytest.raises(DataError, match=line) as error:
         next(s for s in dataset.samples if s.id == "GSO-Mug-prompt_1").load_source()
     assert "sample 'GSO-Mug-prompt_1'" in str(error.value)
@@ -285,4 +289,3 @@ def test_two_files_of_one_guid_are_not_chosen_between(tmp_path):
     write_model(root / "data" / "old" / f"{'a' * 32}.glb", box((1, 1, 1)))
     with pytest.raises(DataError, match="is 2 files"):
         opened("edit3d_steer3d", root)
-    assert RIG.edge == 2.5
