@@ -173,7 +173,7 @@ def as_compared(views: PosedViews) -> Pixels:
     """The views before grey at the size that is compared, uint8 [V, 512, 512, 3]."""
     shown = []
     for picture in views.images:
-        image = Image.fromarray(picture, "RGBA")
+        image = Image.fromarray(picture)
         ground = Image.new("RGBA", image.size, GREY)
         ground.paste(image, (0, 0), image)
         shown.append(np.asarray(ground.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)))
