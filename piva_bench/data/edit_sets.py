@@ -7,18 +7,18 @@ its object.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from piva_bench import paths
 from piva_bench.data.dataset import DatasetCard, Problem
 from piva_bench.data.edit_set_layout import FILE, Layout, Names, Table, filled, read_layout
+from piva_bench.data.edit_set_models import Models
 from piva_bench.data.fields import short, storable
-from piva_bench.data.files import FolderFiles, refuse_pipes
+from piva_bench.data.files import FolderFiles
 from piva_bench.data.listed_scenes import EDIT_TYPE, ListedScenes, in_turn, side_prompts
 from piva_bench.data.model_beside import ModelBeside
 from piva_bench.data.objaverse_objects import PHOTOGRAPHS_VERSION, PhotographedModel
@@ -38,8 +38,7 @@ CAPTION_COLUMNS = ("id", "source_prompt", "target_prompt")
 Captions = tuple[str | None, str | None]
 """Source and target prompt; None where nobody says."""
 NOBODY: Captions = (None, None)
-POINTER = b"version https://git-lfs"
-"""How the small files begin that stand for large ones in a clone without Git LFS."""
+MORE_CELLS = "it has more cells than there are columns: put text that holds separators in quotes"
 
 
 @dataclass(frozen=True)
@@ -65,61 +64,6 @@ class Entry:
     fault: str = ""
 
 
-@dataclass
-class Models:
-    """The files below a set's folder; each is hashed once, and searched folders are walked once."""
-
-    root: Path
-    _hashes: dict[Path, str] = field(default_factory=dict)
-    _names: dict[str, dict[str, list[Path]]] = field(default_factory=dict)
-
-    def find(self, templates: Names, values: Mapping[str, str], what: str) -> tuple[Path, str]:
-        """The file that the first template with one names, and its SHA-256.
-
-        Raises:
-            DataError: there is none, more than one, or it is a pointer to it.
-        """
-        tried = filled(templates, values)
-        for place in tried:
-            if found := self._at(place):
-                if len(found) > 1:
-                    raise DataError(
-                        f"{what} {place} is {len(found)} files, {found[0]} and {found[1]}: keep one"
-                    )
-                return found[0], self._sha256(found[0])
-        if not tried:
-            raise DataError(f"its row does not say which is the {what} ({' or '.join(templates)})")
-        raise DataError(f"{what} {self.root / tried[0]} is missing: get it from the set's own page")
-
-    def _at(self, place: str) -> list[Path]:
-        parts = PurePosixPath(place).parts
-        if ".." in parts or PurePosixPath(place).is_absolute() or "\\" in place:
-            raise DataError(f"{short(place)} leads out of the set's folder")
-        folder, searched, name = place.partition("**/")
-        if not searched:
-            path = self.root / place
-            return [path] if path.is_file() else []
-        if folder not in self._names:
-            known: dict[str, list[Path]] = {}
-            for path in sorted((self.root / folder).rglob("*")):
-                known.setdefault(path.name, []).append(path)
-            self._names[folder] = known
-        return [path for path in self._names[folder].get(name, ()) if path.is_file()]
-
-    def _sha256(self, path: Path) -> str:
-        if path not in self._hashes:
-            refuse_pipes(path)
-            try:
-                with path.open("rb") as stream:
-                    if stream.read(len(POINTER)) == POINTER:
-                        raise DataError(f"{path} is a Git LFS pointer, not the model: `git lfs pull` gets it")
-                    stream.seek(0)
-                    self._hashes[path] = hashlib.file_digest(stream, "sha256").hexdigest()
-            except OSError as error:
-                raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-        return self._hashes[path]
-
-
 def open_edit_set(name: str, profile: Profile, root: Path | None, strict: bool = True) -> ListedScenes:
     """A set of 3D edits. An edit that cannot be used has an `UnreadableSample`.
 
@@ -140,15 +84,11 @@ def open_edit_set(name: str, profile: Profile, root: Path | None, strict: bool =
     words = STUDIO_SIDE_WORDS if profile.name == "embedded" else SIDE_WORDS
     samples: dict[str, list[Sample]] = {}
     told: list[list[Any]] = []
-    taken: set[str] = set()
     for entry in entries:
         sample: Sample
         try:
-            if entry.fault or entry.id in taken:
-                raise DataError(
-                    entry.fault or "another edit has the same id: give each its own in the layout"
-                )
-            taken.add(entry.id)
+            if entry.fault:
+                raise DataError(entry.fault)
             prompts = _prompts(layout, folder, entry, captions)
             sample, files = _sample(layout, models, entry, prompts, words, profile.resolution)
         except DataError as error:
@@ -206,37 +146,43 @@ def _entries(layout: Layout, folder: Path) -> tuple[list[Entry], list[str]]:
         )
     if not there[0].given:
         there = there[:1]
-    entries = [
-        entry
-        for table in there
-        for number, row in read_table(folder / table.file, None, ())
-        for entry in _of_row(layout, table, row, f"{table.file} row {number}")
-    ]
+    entries: dict[str, Entry] = {}
+    for table in there:
+        for number, row in read_table(folder / table.file, None, ()):
+            for entry in _of_row(layout, table, row, f"{table.file} row {number}", entries):
+                entries[entry.id] = entry
     # Tables of which nothing is given are other names for one.
     parts = absent if any(table.given for table in layout.tables) else []
-    return entries, [f"{folder} does not hold {', '.join(parts)}: left out"] if parts else []
+    return [*entries.values()], [f"{folder} does not hold {', '.join(parts)}: left out"] if parts else []
 
 
-def _of_row(layout: Layout, table: Table, row: Any, place: str) -> Iterator[Entry]:
+def _of_row(layout: Layout, table: Table, row: Any, place: str, taken: Container[str]) -> Iterator[Entry]:
+    """The edits of a row; one without an id of its own is called by its place."""
     if not isinstance(row, Mapping):
         raise DataError(f"{place} is {short(row)}, not values by column")
     named = layout.named(row, table)
-    for each in layout.several(row):
+    for each in layout.several(row) or [{}]:
         values = named | each
 
         def first(templates: Names, values: Mapping[str, str] = values) -> str | None:
             return next(iter(filled(templates, values)), None)
 
-        key, thing = first(layout.id), first(layout.object)
-        fault = ""
-        if not key or not thing:
+        key, thing = (first(layout.id) or "").replace("/", "-"), first(layout.object)
+        where = " ".join([place, *each.values()][:2])
+        if not key and layout.edits and not each:
+            fault = f"its row has nothing in {', '.join(layout.edits)}: no edit is asked for"
+        elif not key or not thing:
             fault = (
                 f"its row gives no id or object ({' or '.join((*layout.id, *layout.object))}); it has the columns "
                 f"{', '.join(map(str, row))}: write a {FILE} that names them into the set's folder"
             )
+        elif key in taken:
+            fault = f"another edit has its id {short(key)}: the layout has to give each its own"
+        else:
+            fault = MORE_CELLS if None in row else ""
         yield Entry(
-            key.replace("/", "-") if key else place,
-            thing or place,
+            where if fault else key,
+            thing or where,
             values,
             (first(layout.source_prompt), first(layout.target_prompt)),
             first(layout.instruction) or "",
@@ -256,6 +202,8 @@ def _captions(folder: Path, entries: list[Entry]) -> tuple[dict[str, Captions], 
         key = str(row.get("id", "")).strip()
         if not key or key in captions:
             raise DataError(f"{path} row {number}: {f'{short(key)} comes twice' if key else 'it has no id'}")
+        if None in row:
+            raise DataError(f"{path} row {number}: {MORE_CELLS}")
         source, target = (str(row.get(column) or "").strip() or None for column in CAPTION_COLUMNS[1:])
         captions[key] = (source, target)
     objects = {entry.object for entry in entries} - edits

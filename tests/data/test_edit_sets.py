@@ -243,6 +243,7 @@ def test_a_file_that_cannot_be_used_costs_its_edits_alone(tmp_path, damage, line
             [{"dataset": "GSO", "prompt_1": "a b"}],
             "its row gives no id or object .* has the columns dataset, prompt_1",
         ),
+        ([{"dataset": "GSO", "source_model": "x"}], "its row has nothing in prompt_1, prompt_2, prompt_3"),
         ([["GSO"]], "row 1 is \\['GSO'\\], not values by column"),
         ({"a": 1}, "a list of rows is expected"),
     ],
@@ -278,6 +279,9 @@ def test_mistakes_of_folders_layouts_and_captions_are_one_line(tmp_path):
         write_captions(root, *rows)
         with pytest.raises(DataError, match=line):
             opened("edit3d_voxhammer", root)
+    (root / "captions.csv").write_text("id,source_prompt\nGSO-Mug,a mug, white\n")
+    with pytest.raises(DataError, match="row 1: it has more cells than there are columns"):
+        opened("edit3d_voxhammer", root)
     write_csv(root / "captions.csv", {"id": "GSO-Mug", "caption": "a mug"})
     with pytest.raises(DataError, match="unknown column 'caption'"):
         opened("edit3d_voxhammer", root)
@@ -289,3 +293,12 @@ def test_two_files_of_one_guid_are_not_chosen_between(tmp_path):
     write_model(root / "data" / "old" / f"{'a' * 32}.glb", box((1, 1, 1)))
     with pytest.raises(DataError, match="is 2 files"):
         opened("edit3d_steer3d", root)
+
+
+def test_two_edits_of_one_id_are_one_edit_and_one_fault(tmp_path):
+    root = write_gedit3d(tmp_path / "set")
+    rows = json.loads((root / "metadata.json").read_text())
+    (root / "metadata.json").write_text(json.dumps(rows * 2))
+    dataset = opened("gedit3d", root)
+    assert [sample.id for sample in dataset.samples] == ["add-35", "metadata.json row 2"]
+    assert "another edit has its id 'add-35'" in dataset.samples[1].fault
