@@ -47,8 +47,11 @@ class Dinov2(nn.Module):
     @torch.inference_mode()
     def similarities(self, first: Sequence[Pixels], second: Sequence[Pixels]) -> list[float]:
         """Cosines of uint8 pictures [H, W, 3] two by two."""
-        pairs = zip(first, second, strict=True)
-        return [float(torch.cosine_similarity(*self._mean_tokens(list(pair)), dim=0)) for pair in pairs]
+        found = []
+        for pair in zip(first, second, strict=True):
+            one, other = self._mean_tokens(pair)
+            found.append(float(torch.cosine_similarity(one, other, dim=0)))
+        return found
 
     def _mean_tokens(self, pictures: Sequence[Pixels]) -> Tensor:
         """Mean over the last layer's tokens, the class token among them, [N, D]."""

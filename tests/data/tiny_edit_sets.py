@@ -38,7 +38,14 @@ def write_captions(root: Path, *rows: tuple[str, ...]) -> None:
 
 
 def write_voxhammer(root: Path) -> Path:
-    """Two objects, the first with two edits; y is up, the region is a box round the upper half."""
+    """Two objects, the first with two edits; y is up, the region is a box round the upper half.
+
+    All of them lie off the origin and are small, as files that nobody has brought to a unit box.
+    """
+
+    def away(mesh):
+        return mesh.apply_scale(0.3).apply_translation((2, -1, 4))
+
     rows = [
         {
             "dataset": "GSO",
@@ -52,9 +59,9 @@ def write_voxhammer(root: Path) -> Path:
     (root / "metadata.json").write_text(json.dumps(rows))
     for row in rows:
         folder = root / row["dataset"] / row["source_model"]
-        write_model(folder / "source_model" / "model.glb", box((0.5, 1.0, 0.5)))
+        write_model(folder / "source_model" / "model.glb", away(box((0.5, 1.0, 0.5))))
         for edit in (name for name in row if name.startswith("prompt")):
-            write_model(folder / edit / "3d_edit_region.glb", box((0.7, 0.6, 0.7), at=(0, 0.4, 0)))
+            write_model(folder / edit / "3d_edit_region.glb", away(box((0.7, 0.6, 0.7), at=(0, 0.4, 0))))
     return root
 
 

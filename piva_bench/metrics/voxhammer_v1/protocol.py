@@ -117,7 +117,7 @@ class VoxHammerV1:
         return Scores.collect(
             {
                 **self._outside(source, edited, kept),
-                "dino_i": float(np.mean(self._dino.similarities(source, edited))),
+                "dino_i": float(np.mean(self._dino.similarities(list(source), list(edited)))),
                 "chamfer": _chamfer(pair),
                 "clip_t": self._clip_t(edited[front], pair.plain_target),
                 "clip_t_source": self._clip_t(source[front], pair.plain_target),
