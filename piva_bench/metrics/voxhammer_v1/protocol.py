@@ -65,7 +65,7 @@ FRONT = 45
 """Degrees from the front within which CLIP-T looks."""
 NO_REGION = Undefined("the sample has no edit region")
 COVERED = Undefined("the edit region covers every view")
-NO_SURFACE = Undefined("no surface of the edit is stored: run with --keep-fields")
+NO_SURFACE = Undefined("no surface of the edit is stored: --keep-fields stores it, where the field has one")
 
 Value = float | Undefined
 
