@@ -22,12 +22,13 @@ class MethodParams(BaseModel):
     Attributes:
         recipe: whether these are parameters that many methods share, whose defaults a profile may replace. What a
             method declares itself stays as it says.
-        stamp: what a record holds beside the values: the version of the code that reads them, once it has changed.
+        stamp: what a record holds beside the values: the version of the code that reads them, once it has changed, and
+            what parameters that are no more stood at, so that the keys of edits without them stay.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     recipe: ClassVar[bool] = False
-    stamp: ClassVar[Mapping[str, str]] = {}
+    stamp: ClassVar[Mapping[str, Any]] = {}
 
     def recorded(self) -> dict[str, Any]:
         """The values that a record holds, as plain JSON values; see ``absent`` of ``parameter``."""

@@ -85,7 +85,7 @@ class Variant:
     def params_dict(self) -> dict[str, Any]:
         """The parameters that decide its edits, as plain JSON values."""
         values = self.params.recorded() | self.follow.recorded()
-        return values | dict(self.follow.stamp) | dict(self.models)
+        return values | dict(self.params.stamp) | dict(self.follow.stamp) | dict(self.models)
 
     def attach_models(self, denoiser: Denoiser, profile: Profile) -> None:
         """Puts the models that the method needs beside the main one, unless they are there.

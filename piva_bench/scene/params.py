@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from piva_bench.params import MethodParams, parameter
 
@@ -30,7 +30,7 @@ class FieldEditParams(FieldParams):
     """How a field follows the gradient on its views' latents: Adam on its grid."""
 
     recipe: ClassVar[bool] = True
-    stamp: ClassVar[Mapping[str, str]] = {"field": FIELD}
+    stamp: ClassVar[Mapping[str, Any]] = {"field": FIELD}
 
     views: int = parameter(
         2, ge=1, le=64, source="assumed", description="views a step; the adapters of a sample learn from all"

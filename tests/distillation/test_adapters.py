@@ -106,7 +106,7 @@ def test_an_adapter_learns_from_all_views_of_its_sample(denoiser, tiny_sd):
     ours = trainer(denoiser, tasks, SPECS[1:], views)
     ours.weights["phi"].data += 0.05 * torch.randn_like(ours.weights["phi"])
     rows = rows_of(denoiser, tasks, torch.randn(6, 4, 8, 8), torch.randn(6, 4, 8, 8), views)
-    lesson = ours.lesson(5, rows, SPECS[1], "step0")
+    lesson = ours.lesson(5, rows, SPECS[1], "step0", 1)
     model = peft_unet(tiny_sd, denoiser.lora(), PARAMS.lora_rank, ["phi"])
     expected, losses = [], []
     for sample in range(2):
