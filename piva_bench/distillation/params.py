@@ -30,6 +30,7 @@ class DistillationParams(MethodParams):
         7.5,
         ge=0,
         le=1000,
+        tune=(3.0, 5.0, 7.5),
         source="official code",
         description="classifier-free guidance w of the frozen prior",
     )
@@ -91,6 +92,7 @@ class AdapterParams(MethodParams):
         3e-4,
         gt=0,
         le=1,
+        tune=(3e-4, 1e-3, 3e-3),
         source="assumed",
         description="AdamW rate of the adapters (2D VSD code uses 3e-4, 3D 1e-4)",
     )

@@ -139,7 +139,8 @@ class _Fit:
 
 def _write(file: BinaryIO, key: str, parts: Sequence[Tensor]) -> None:
     tensors = {name: part.detach().cpu().clone() for name, part in zip(PARTS, parts, strict=True)}
-    file.write(save(tensors, metadata={"format": FORMAT, "key": key, "digest": _digest([*tensors.values()])}))
+    # One entry: several would be written in any order, and equal fits are to be equal files.
+    file.write(save(tensors, metadata={FORMAT: f"{key} {_digest([*tensors.values()])}"}))
 
 
 def _read(path: Path, key: str) -> list[Tensor]:
@@ -155,7 +156,7 @@ def _read(path: Path, key: str) -> list[Tensor]:
             words, parts = file.metadata() or {}, [file.get_tensor(name) for name in PARTS]
     except (OSError, SafetensorError):
         words, parts = {}, []
-    if (words.get("key"), words.get("digest")) != (key, _digest(parts)):
+    if words.get(FORMAT) != f"{key} {_digest(parts)}":
         warnings.warn(f"{path} is damaged: the adapter in it is fitted again", stacklevel=2)
         raise DataError(f"{path} is damaged")
     return parts

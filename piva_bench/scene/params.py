@@ -36,7 +36,12 @@ class FieldEditParams(FieldParams):
         2, ge=1, le=64, source="assumed", description="views a step; the adapters of a sample learn from all"
     )
     field_learning_rate: float = parameter(
-        0.05, gt=0, le=10, source="assumed", description="Adam's rate on the raw density and colour"
+        0.05,
+        gt=0,
+        le=10,
+        tune=(0.05, 0.1, 0.2),
+        source="assumed",
+        description="Adam's rate on the raw density and colour",
     )
     field_epsilon: float = parameter(
         3e-3,

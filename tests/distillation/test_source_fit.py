@@ -86,9 +86,7 @@ def source_fit_name(denoiser, task):
     from piva_bench.distillation.picture_edit import _source
     from piva_bench.session.pictures import picture_rows
 
-    return LatentImages(
-        picture_rows([task], denoiser), task.params, sources=[_source(task)]
-    ).source_names[0]
+    return LatentImages(picture_rows([task], denoiser), task.params, sources=[_source(task)]).source_names[0]
 
 
 def test_kept_or_fresh_every_bit_and_every_count_is_the_same(tiny_sd, adapters, monkeypatch):
@@ -231,9 +229,10 @@ def test_a_kill_in_the_middle_of_a_fit_leaves_nothing_half_there(denoiser, adapt
             raise Killed
         return learn(self, done)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(AdapterTrainer, "learn", killed)
+    monkeypatch.setattr(AdapterTrainer, "learn", killed)
+    with pytest.raises(Killed):
         edit(denoiser, tasks, source_draws=2)
+    monkeypatch.setattr(AdapterTrainer, "learn", learn)
     assert [path for path in adapters.iterdir() if path.suffix != ".lock"] == []
     same(whole, edit(denoiser, tasks, source_draws=2))
     assert {path: path.read_bytes() for path in files(adapters)} == contents
