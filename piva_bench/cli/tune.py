@@ -49,7 +49,7 @@ Budget = Annotated[
         "--budget",
         min=1,
         help="UNet evaluations to spend, a backward pass counted as two; two settings are tried in any case.",
-        show_default="180000 for pictures, 80000 for scenes",
+        show_default="160000 for pictures, 80000 for scenes",
     ),
 ]
 Grid = Annotated[

@@ -137,11 +137,8 @@ def tune_markdown(tune: Tune, frame: pd.DataFrame) -> str:
         "s/edit",
     ]
     lines = [f"### Tuning {tune.method} on {setup.dataset}", "", "  \n".join(stands), ""]
-    lines += [
-        f"**Chosen: {tune.best.candidate.label}**"
-        + ("" if frame["chosen"].iloc[0] is not True else " (the default)"),
-        "",
-    ]
+    which = " (the default)" if tune.best is tune.trials[0] else ""
+    lines += [f"**Chosen: {tune.best.candidate.label}**{which}", ""]
     lines += [
         "| " + " | ".join(heads) + " |",
         "|" + "---|" * len(names) + "---:|" * (len(heads) - len(names)),
