@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 BUDGET = {"pictures": 160_000, "scenes": 80_000}
-"""UNet evaluations: some ten minutes of two cores for a method on the 60 samples of ``pie_val``, measured with Piva; on
-``objaverse_val``, where rendering costs more than the network, ten to twenty-five."""
+"""UNet evaluations: at most ten minutes of two cores for a method on the 60 samples of ``pie_val``; on
+``objaverse_val``, where rendering costs more than the network, ten to twenty-five. At the reference runs' seconds."""
 TRAINED = 2
 """What a backward pass costs beside its forward pass, in evaluations."""
 HALVINGS = 3

@@ -33,7 +33,7 @@ def test_the_test_sets_are_refused_with_the_cure():
         tuning.check_dataset(name)
 
 
-@given(st.integers(1, 400), st.integers(2, 400))
+@given(st.integers(1, 70), st.integers(2, 70))
 def test_rounds_grow_to_the_whole_set_and_shrink_to_a_few(samples, settings):
     rounds = tuning.sizes(samples)
     here = tuning.counts(settings, len(rounds))
