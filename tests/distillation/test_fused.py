@@ -21,7 +21,7 @@ def edit(denoiser, tasks, **changes):
     [
         ({}, [2, 5], 2),
         ({"aux_steps": 2}, [2, 5, 2], 4),
-        ({"psi_mode": "pretrained", "source_steps": 3, "source_draws": 2}, [5], 1),
+        ({"psi_mode": "pretrained", "source_steps": 3, "source_draws": 2}, [1, 5], 1),
         # Nothing to fuse: phi is not asked, or not for what it learns.
         ({"aux_steps": 0}, [6], 0),
         ({"adapter_guidance_scale": 2}, [8, 2], 2),
