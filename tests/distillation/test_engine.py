@@ -131,12 +131,12 @@ def test_one_unet_call_a_step_and_one_for_training(denoiser, monkeypatch, method
         assert outcome.training_evaluations == 2 * trained
 
 
-def test_warm_up_and_pretrained_source_score_are_counted(denoiser, monkeypatch):
+def test_a_fit_and_a_pretrained_source_score_are_counted(denoiser, monkeypatch):
     rows = count_calls(denoiser, monkeypatch)
-    params = Piva.Params(steps=2, psi_mode="pretrained", psi_warmup=3, aux_steps=2)
+    params = Piva.Params(steps=2, psi_mode="pretrained", source_steps=3, source_draws=4, aux_steps=2)
     (outcome,) = Piva(params).edit(make_tasks(1), denoiser, seed=0)
-    assert rows == [1, 1, 1, 6, 1, 1, 6, 1, 1]
-    assert outcome.training_evaluations == 3 + 2 * 2
+    assert rows == [4, 4, 4, 6, 1, 1, 6, 1, 1]
+    assert outcome.training_evaluations == 3 * 4 + 2 * 2
     assert outcome.unet_evaluations == sum(rows)
 
 
