@@ -62,6 +62,13 @@ class PivaParams(PreservationParams, SourceAdapterParams):
         source="seed",
         description="the source's adapter psi is trained beside the edit, or only before it (source_steps)",
     )
+    phi_start: Literal["prior", "psi"] = parameter(
+        "prior",
+        source="assumed",
+        absent="prior",
+        description="what the edit's adapter phi begins as: the frozen prior, or psi as source_steps left it (the edit "
+        "begins as the source, which psi then knows)",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -69,6 +76,8 @@ class PivaParams(PreservationParams, SourceAdapterParams):
             raise ValueError("combination=mix needs a preservation_weight of at most 1")
         if self.psi_mode == "pretrained" and self.source_steps == 0:
             raise ValueError("psi_mode=pretrained needs source_steps, for example source_steps=200")
+        if self.phi_start == "psi" and self.source_steps == 0:
+            raise ValueError("phi_start=psi needs source_steps, for example source_steps=100")
         return self
 
 
@@ -123,10 +132,11 @@ class Piva(Preserving, DDS):
         """Adapter psi on the source, phi on the edit; none at weight 0."""
         if self.params.preservation_weight == 0:
             return ()
-        online = self.params.psi_mode == "online"
+        p = self.params
+        start = "psi" if p.phi_start == "psi" else None
         return (
-            AdapterSpec("psi", data="source", prompt="source", online=online),
-            AdapterSpec("phi", data="edit", prompt=self.params.edit_score_prompt),
+            AdapterSpec("psi", data="source", prompt="source", online=p.psi_mode == "online"),
+            AdapterSpec("phi", data="edit", prompt=p.edit_score_prompt, start=start),
         )
 
     def gradient(self, step: Step) -> Tensor:

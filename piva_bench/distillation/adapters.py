@@ -119,6 +119,12 @@ class AdapterTrainer:
         # VSD code.
         return torch.optim.AdamW([self.weights[name]], lr=self.params.lora_learning_rate, fused=True)
 
+    def start(self) -> None:
+        """Adapters that begin where another stands take its weights, and no more: their optimisers are fresh."""
+        for spec in self.specs:
+            if spec.start is not None:
+                self.weights[spec.name].copy_(self.weights[spec.start])
+
     def begin(self, name: str, parts: Sequence[Tensor], steps: int, rows: int) -> None:
         """Puts an adapter where training has brought it elsewhere.
 

@@ -148,9 +148,12 @@ class Distillation:
             take(number)
 
     def warm_up(self) -> None:
-        """Puts the source's adapters where their fit has brought them, if the rule's parameters ask for one."""
+        """Puts the source's adapters where their fit has brought them, if the rule's parameters ask for one;
+        those that begin as one of them then do.
+        """
         if self.adapters is not None:
             fit_sources(self.adapters, self.edit)
+            self.adapters.start()
 
     def step(self, index: int) -> dict[str, Tensor]:
         """One step of the edit and of its adapters; returns the step's scalars [B]."""

@@ -168,12 +168,14 @@ class AdapterSpec:
         data: the latents it learns: the source's, or the edit's as they are at each step.
         prompt: the prompt it learns them under.
         online: whether it is trained beside the edit.
+        start: an adapter whose weights it begins the edit with, as that one's fit left them; None: its own.
     """
 
     name: str
     data: Literal["source", "edit"]
     prompt: str
     online: bool = True
+    start: str | None = None
 
 
 class Rule(Protocol):

@@ -140,6 +140,21 @@ def test_a_fit_and_a_pretrained_source_score_are_counted(denoiser, monkeypatch):
     assert outcome.unet_evaluations == sum(rows)
 
 
+def test_an_edits_adapter_can_start_as_the_sources(denoiser):
+    """Both the same network, asked the same and never trained apart: the term is nothing, and Piva is DDS."""
+    warm = {"psi_mode": "pretrained", "source_steps": 3, "lora_learning_rate": 0.1, "aux_steps": 0}
+    shared = Piva.Params(steps=3, edit_score_prompt="source", phi_start="psi", **warm)
+    apart = shared.model_copy(update={"phi_start": "prior"})
+    tasks = make_tasks(2)
+    dds, same, other = (
+        rule.edit(tasks, denoiser, seed=0) for rule in (DDS(DDS.Params(steps=3)), Piva(shared), Piva(apart))
+    )
+    for a, b, c in zip(dds, same, other, strict=True):
+        torch.testing.assert_close(a.image, b.image, atol=BATCH_TOLERANCE, rtol=0)
+        assert max(b.trace["regulariser"]) < 1e-5 < min(c.trace["regulariser"])
+        assert not torch.allclose(a.image, c.image, atol=10 * BATCH_TOLERANCE)
+
+
 @pytest.mark.parametrize("method", [SDS, DDS, Piva])
 def test_the_batch_does_not_matter(denoiser, method):
     tasks = make_tasks(5)
