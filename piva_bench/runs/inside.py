@@ -60,11 +60,15 @@ def read_inside(root: Path, name: str, largest: int = LARGEST) -> bytes:
             raise OSError(errno.EISDIR, "it is no file")
         if found.st_size > largest:
             raise OSError(errno.EFBIG, f"it has {found.st_size} bytes")
-    except BaseException:
+        data = os.read(descriptor, found.st_size + 1)
+        if len(data) == found.st_size:
+            return data
+        parts = [data]  # it is long, or grows
+        while more := os.read(descriptor, 1 << 24):
+            parts.append(more)
+        return b"".join(parts)
+    finally:
         os.close(descriptor)
-        raise
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read()
 
 
 def folder_inside(root: Path, name: str) -> list[str]:

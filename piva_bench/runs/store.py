@@ -37,7 +37,7 @@ from piva_bench.runs.edit import Edit, trace_json
 from piva_bench.runs.inside import ASIDE, Warn, folder_inside, ignore, make_way, read_inside, remove_file
 from piva_bench.runs.lock import take
 from piva_bench.runs.record import KEY, Record, ScoreFile
-from piva_bench.runs.record_files import checked, is_its_own, journalled, parse_record
+from piva_bench.runs.record_files import checked, journalled, parse_record, parse_scores
 from piva_bench.runs.sealed import sealed, unsealed
 
 if TYPE_CHECKING:
@@ -106,14 +106,14 @@ class Store:
         records = {}
         for name in self._names("records"):
             try:
-                record = parse_record(read_inside(self.root, f"records/{name}"))
+                record, own = parse_record(read_inside(self.root, f"records/{name}"))
             except OSError as error:
                 self._warn(f"{self.root / 'records' / name}: {error.strerror or error}: ignored")
                 continue
             except ValueError:
                 self._warn(f"{self.root / 'records' / name} is torn or no record: ignored")
                 continue
-            if name != f"{record.key}.json" or not is_its_own(record):
+            if name != f"{record.key}.json" or not own:
                 self._warn(f"{self.root / 'records' / name} does not hold what its name says: ignored")
                 continue
             records[record.key] = record
@@ -122,10 +122,10 @@ class Store:
     def record(self, key: str) -> Record | None:
         """The record of an edit; None if there is none, or none that can be read."""
         try:
-            record = parse_record(read_inside(self.root, f"records/{key}.json"))
+            record, own = parse_record(read_inside(self.root, f"records/{key}.json"))
         except (OSError, ValueError):
             return None
-        return record if record.key == key and is_its_own(record) else None
+        return record if record.key == key and own else None
 
     def is_whole(self, record: Record) -> bool:
         """Whether a record's picture is there as it was written; warns if not. True for failed edits."""
@@ -177,7 +177,7 @@ class Store:
         """The stored scores of an edit; None if there are none, or none that can be read."""
         name = self._score_name(protocol, key)
         try:
-            scores = ScoreFile.model_validate(unsealed(read_inside(self.root, name)))
+            scores = parse_scores(read_inside(self.root, name))
             if scores.protocol != protocol:
                 raise ValueError("of another protocol")
         except FileNotFoundError:
