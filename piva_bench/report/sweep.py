@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 Axes = tuple[MetricInfo, MetricInfo]
 STRENGTH, IDENTITY = ("text", "oracle"), ("identity",)
 """Groups of metrics that measure either, the preferred one first."""
-COSTS = "costs are as incurred: what settings share was computed, and is counted, in the first that needed it"
+COSTS = (
+    "UNet evaluations are what an edit costs by itself; seconds are as incurred: what settings share was computed in the "
+    "first that needed it"
+)
 
 
 def choose_axes(protocol: str, strength: str | None, identity: str | None) -> Axes:

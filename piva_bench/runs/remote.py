@@ -37,6 +37,8 @@ _EDIT = re.compile(rf"edits/({KEY})-[0-9a-f]{{64}}\.zip")
 _MEMBER = r"(records|images|depth|fields|traces|scores/[A-Za-z0-9][\w.-]*)/%s\.(json|png|safetensors)"
 """What an edit's object may hold; %s is its key."""
 _MANIFESTS = re.compile(r"manifests/[0-9a-f]{64}\.json")
+_OPTIONS = {"s3": {"config_kwargs": {"connect_timeout": 10, "retries": {"max_attempts": 2}}}}
+"""Without a network a command says so within a minute, not after ten."""
 _PUTS_WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "az", "hf", "memory"}
 """Protocols whose objects appear when they are whole; elsewhere a file is renamed into its place."""
 
@@ -60,7 +62,7 @@ class Address:
         import fsspec
 
         try:
-            fs, base = fsspec.url_to_fs(url)
+            fs, base = fsspec.url_to_fs(url, **_OPTIONS.get(url.partition(":")[0], {}))
         except (ImportError, ValueError) as error:
             raise UserError(f"{url}: {' '.join(str(error).split())}; s3 is in piva-bench[s3].") from error
         protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
