@@ -24,8 +24,8 @@ Axes = tuple[MetricInfo, MetricInfo]
 STRENGTH, IDENTITY = ("text", "oracle"), ("identity",)
 """Groups of metrics that measure either, the preferred one first."""
 COSTS = (
-    "UNet evaluations are what an edit costs by itself; seconds are as incurred: what settings share was computed in the "
-    "first that needed it"
+    "UNet evaluations are what an edit costs by itself; seconds are as incurred: what settings share was computed in "
+    "the first that needed it"
 )
 
 
