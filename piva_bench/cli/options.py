@@ -196,12 +196,12 @@ FailAbove = Annotated[
 ]
 
 OutputDir = Annotated[
-    Path | None,
+    str | None,
     _option(
         _WHERE,
         "--output-dir",
         "-o",
-        help="Where results go.",
+        help="Where results go: a folder, or an address (s3://bucket/run).",
         show_default="results/runs/<profile>-<dataset>",
     ),
 ]
@@ -255,8 +255,10 @@ Config = Annotated[
 ]
 
 RunDirectory = Annotated[
-    Path | None,
-    typer.Argument(help="Output directory of a run.", show_default="the only one below results/runs"),
+    str | None,
+    typer.Argument(
+        help="Output directory of a run, or its address.", show_default="the only one below results/runs"
+    ),
 ]
 Protocol = Annotated[
     str | None, _option(None, "--protocol", help="Metric protocol.", show_default="the profile's")

@@ -86,6 +86,8 @@ def execute(prepared: Prepared, by_sample: bool = False) -> Summary:
     from piva_bench.runs import run as runs
 
     typer.echo(headline(prepared), err=True)
+    if address := prepared.request.address:
+        typer.echo(f"results go to {address}, by way of {prepared.output_dir}", err=True)
     try:
         with interruptible(prepared.request.max_hours), open_progress() as progress:
             return runs.run(prepared, progress, sys.argv[1:], by_sample)
@@ -185,10 +187,16 @@ def print_plan(prepared: Prepared) -> None:
     """What a run would do, and how long it would take."""
     from piva_bench.runs.estimate import estimate
     from piva_bench.runs.manifest import Manifest
+    from piva_bench.runs.request import whole_dir_of
     from piva_bench.runs.run import find_work
+    from piva_bench.runs.shard import share_folders
     from piva_bench.runs.store import Store
 
     request = prepared.request
+    if request.address or share_folders(whole_dir_of(request)):
+        typer.echo(
+            "what other machines and shards have made is not counted: a run takes it in first", err=True
+        )
     Manifest(prepared.output_dir, warn).join(prepared.setup)
     work = find_work(prepared.units, Store(prepared.output_dir, warn), request.overwrite)
     typer.echo(headline(prepared))

@@ -63,6 +63,7 @@ class RunOptions:
             warm_up()
         from piva_bench.runs.request import RunRequest
 
+        folder, address = values.place_of(self.output_dir)
         return RunRequest(
             methods=tuple(methods),
             dataset=self.dataset,
@@ -74,7 +75,8 @@ class RunOptions:
             snapshots=tuple(values.parse_numbers("--snapshots", self.snapshots or "")),
             model=self.model,
             data_root=self.data_root,
-            output_dir=self.output_dir,
+            output_dir=folder,
+            address=address,
             overwrite=self.overwrite,
             device=self.device,
             dtype=self.dtype.value,

@@ -24,7 +24,7 @@ CELL = 128
 """Smallest side of a picture on the sheet; smaller ones are enlarged without smoothing."""
 GAP, MARGIN, TEXT, HEAD = 6, 12, 12, 13
 INK, FAINT, CHANGED, PAPER, FAILED = "#1a1a1a", "#6b6b6b", "#b3261e", "white", "#eeeeee"
-MAX_ROWS = 24
+MAX_ROWS = MAX_COLUMNS = 24
 JOINTS = "=_,;:/-"
 
 UNDRAWN = "Boxes stand for characters that this picture's font lacks; the page shows them."
@@ -112,10 +112,10 @@ def sheet_of_run(
     title: Sequence[str],
     limit: int = MAX_ROWS,
 ) -> Image.Image:
-    """The sheet of a run: source, every variant, counterfactual; samples spread over the edit types.
+    """The sheet of a run: source, variants, counterfactual; samples spread over the edit types.
 
-    The unchanged source and the counterfactual as methods are left out: they have columns already. Of several
-    seeds the first is shown.
+    Of more than `MAX_COLUMNS` variants so many are shown, evenly spaced in their order. The unchanged source and the
+    counterfactual as methods are left out: they have columns already. Of several seeds the first is shown.
 
     Args:
         results: from `load_results`.
@@ -127,6 +127,9 @@ def sheet_of_run(
     first = results[results["seed"] == results["seed"].min()]
     shown = first[~first["method"].isin(["identity", "counterfactual"])]
     variants = [variant for _, variant in variants_in_order(shown)]
+    if len(variants) > MAX_COLUMNS:
+        title = [*title, f"{MAX_COLUMNS} of {len(variants)} settings; the gallery has all of them"]
+        variants = [variants[round(i)] for i in np.linspace(0, len(variants) - 1, MAX_COLUMNS)]
     rows = []
     with_reference = any(samples[i].reference_path for i in first["sample_id"].unique() if i in samples)
     for sample_id in spread(first.drop_duplicates("sample_id"), limit):

@@ -198,21 +198,23 @@ def load_traces(
     Variants without traces and files that are torn are left out; ``warn`` is told about the latter.
     """
     store = Store(output_dir, warn)
-    found: dict[str, dict[str, list[list[float | None]]]] = {}
+    found: dict[str, dict[str, list[np.ndarray]]] = {}
     done = results[results["status"] == "ok"]
     for key, variant in done.sort_values("variant")[["key", "variant"]].itertuples(index=False):
         for name, values in store.load_trace(key).items():
-            found.setdefault(variant, {}).setdefault(printable(name), []).append(values)
+            found.setdefault(variant, {}).setdefault(printable(name), []).append(
+                np.array(values, dtype=np.float64)
+            )
     return {
-        variant: {name: _padded(rows) for name, rows in scalars.items() if any(rows)}
+        variant: {name: _padded(rows) for name, rows in scalars.items() if any(map(len, rows))}
         for variant, scalars in found.items()
     }
 
 
-def _padded(rows: Sequence[Sequence[float | None]]) -> np.ndarray:
+def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
     padded = np.full((len(rows), max(map(len, rows))), np.nan)
     for line, row in zip(padded, rows, strict=True):
-        line[: len(row)] = np.array(row, dtype=np.float64)
+        line[: len(row)] = row
     return padded
 
 

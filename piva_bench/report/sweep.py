@@ -18,7 +18,10 @@ from piva_bench.runs.inside import make_way, write_own
 if TYPE_CHECKING:
     from piva_bench.runs.sweep import Point, Sweep
 
-COSTS = "costs are as incurred: what settings share was computed, and is counted, in the first that needed it"
+COSTS = (
+    "UNet evaluations are what an edit costs by itself; seconds are as incurred: what settings share was computed in "
+    "the first that needed it"
+)
 
 
 def write_sweep(sweep: Sweep, axes: Axes) -> tuple[Table, Path]:

@@ -18,7 +18,7 @@ from piva_bench.runs.masks import check_blend
 from piva_bench.runs.plan import Unit, make_units, select_samples
 from piva_bench.runs.record import ENGINE, Setup
 from piva_bench.runs.references import fitting, reference_rows
-from piva_bench.runs.shard import Shard
+from piva_bench.runs.shard import SHARES, Shard
 from piva_bench.runs.variants import Variant, resolve_variants
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class RunRequest(BaseModel):
     """A run as asked for: the options of ``piva-bench run``.
 
     Attributes:
+        output_dir: the run's folder.
+        address: of the object store that this folder follows, if it does.
         references: whether the run adds the reference rows by itself.
     """
 
@@ -55,6 +57,7 @@ class RunRequest(BaseModel):
     model: str | None = None
     data_root: Path | None = None
     output_dir: Path | None = None
+    address: str | None = None
     overwrite: bool = False
     device: str = "auto"
     dtype: Dtype = "float32"
@@ -296,9 +299,14 @@ def with_snapshots(variants: list[Variant], snapshots: Sequence[int], profile: P
 
 
 def output_dir_of(request: RunRequest) -> Path:
-    """Where a run's results go: as asked for, else a folder named after profile and dataset; of each share its own."""
-    whole = request.output_dir or Path("results/runs") / f"{request.profile}-{request.dataset}"
-    return whole.with_name(f"{whole.name}-{request.shard.name}") if request.shard else whole
+    """Where a run's results go: in the folder of the whole; of each share in one of its own below that."""
+    whole = whole_dir_of(request)
+    return whole / SHARES / request.shard.name if request.shard else whole
+
+
+def whole_dir_of(request: RunRequest) -> Path:
+    """The folder of the whole run: as asked for, else named after profile and dataset."""
+    return request.output_dir or Path("results/runs") / f"{request.profile}-{request.dataset}"
 
 
 def resolve_device(device: str) -> str:

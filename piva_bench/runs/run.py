@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 
+from piva_bench.runs.crew import Finished
+from piva_bench.runs.follow import Follower, following
+from piva_bench.runs.gather import gather
 from piva_bench.runs.inside import Warn
 from piva_bench.runs.manifest import Manifest
 from piva_bench.runs.plan import Batch, Unit, make_batches, make_groups
-from piva_bench.runs.pool import Pool, open_pool
+from piva_bench.runs.pool import open_pool
 from piva_bench.runs.record import Record
 from piva_bench.runs.request import Prepared
 from piva_bench.runs.scoring import Scorer, headline_metrics
@@ -104,7 +107,8 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
             metric is missing. What is stored stays.
     """
     start = time.monotonic()
-    with Store(prepared.output_dir, watcher.warn) as store:
+    follower = gather(prepared, watcher.warn)
+    with following(follower), Store(prepared.output_dir, watcher.warn) as store:
         manifest = Manifest(prepared.output_dir, watcher.warn)
         prepared = replace(prepared, setup=manifest.join(prepared.setup))
         work = find_work(prepared.units, store, prepared.request.overwrite)
@@ -129,7 +133,13 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
                 size = pool.batch_size(work.todo, interrupted)
                 manifest.note(edits_together=size, workers=pool.workers)
                 manifest.save(store)
-                made = _compute(pool, work.groups(size, by_sample), by_sample, store, watcher, unscored)
+                made = _compute(
+                    pool.map(work.groups(size, by_sample), by_sample, watcher),
+                    store,
+                    watcher,
+                    unscored,
+                    follower,
+                )
             finally:
                 pool.close()
             store.check_still_there(made)
@@ -169,12 +179,14 @@ def _summary(
 
 
 def _compute(
-    pool: Pool, groups: list[list[Batch]], shares: bool, store: Store, watcher: Watcher, unscored: set[str]
+    batches: Iterable[Finished], store: Store, watcher: Watcher, unscored: set[str], follower: Follower | None
 ) -> list[Record]:
-    """Lets the pool make the edits and stores every batch as it comes; notes those that could not be scored."""
+    """Stores every batch as it comes, and puts it where it goes; notes edits that could not be scored."""
     records = []
-    for finished in pool.map(groups, shares, watcher):
+    for finished in batches:
         store.commit(finished.edits)
+        if follower is not None:
+            follower.put([edit.record for edit in finished.edits])
         for edit in finished.edits:
             records.append(edit.record)
             if edit.scores is None:

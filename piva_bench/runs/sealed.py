@@ -11,6 +11,8 @@ from typing import Any
 from piva_bench.key import content_key
 
 SEAL = "content_hash"
+_spaced = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
+_dense = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 
 
 def sealed(content: dict[str, Any], *, indent: int | None = 1) -> bytes:
@@ -21,18 +23,14 @@ def sealed(content: dict[str, Any], *, indent: int | None = 1) -> bytes:
     """
     whole = {**content, SEAL: content_key(content)}
     if indent is None:
-        text = _json(whole, (",", ":"))
+        text = _dense(whole)
     else:
         # A member a line, each by the encoder in C; that of Python, for deeper indents, takes five times as long.
         edge = "\n" + " " * indent
-        members = (f"{_json(name)}: {_json(value)}" for name, value in whole.items())
+        members = [f"{_spaced(name)}: {_spaced(value)}" for name, value in whole.items()]
         text = f"{{{edge}{f',{edge}'.join(members)}\n}}"
     # A path that is not text in this system's encoding holds halves of characters; JSON spells them out.
     return f"{text}\n".encode(errors="backslashreplace")
-
-
-def _json(value: Any, separators: tuple[str, str] | None = None) -> str:
-    return json.dumps(value, separators=separators, allow_nan=False, ensure_ascii=False)
 
 
 def unsealed(data: bytes) -> dict[str, Any]:

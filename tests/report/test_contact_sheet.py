@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageFont
 
+import piva_bench.report.contact_sheet as contact_sheet_module
 from piva_bench.report.contact_sheet import (
     _FONTS as FONTS,
 )
@@ -120,6 +121,22 @@ def test_the_sheet_of_a_run_shows_methods_but_not_twice_the_source(run, samples)
     assert sheet.width == 2 * 12 + 4 * CELL + 3 * 6
     (run / "images" / f"{results['key'].iloc[0]}.png").write_bytes(b"torn")
     assert sheet_of_run(results, samples, run / "images", ["title"]).size == sheet.size
+
+
+def test_of_very_many_settings_the_sheet_shows_some_and_says_so(run, samples, monkeypatch):
+    monkeypatch.setattr(contact_sheet_module, "MAX_COLUMNS", 3)
+    frame = load_results(run)
+    many = pd.concat(
+        [frame[frame["method"] == "dds"].assign(variant=f"dds (steps={i})") for i in range(1, 10)],
+        ignore_index=True,
+    )
+    shown = {}
+    monkeypatch.setattr(
+        contact_sheet_module, "contact_sheet", lambda title, columns, rows: shown.update(t=title, c=columns)
+    )
+    sheet_of_run(many, samples, run / "images", ["title"])
+    assert shown["t"][-1] == "3 of 9 settings; the gallery has all of them"
+    assert shown["c"] == ["source", "dds (steps=1)", "dds (steps=5)", "dds (steps=9)", "counterfactual"]
 
 
 def test_the_report_is_written_whole_and_again(run, samples):

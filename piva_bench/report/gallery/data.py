@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -107,21 +108,35 @@ def _edits(
     films: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     places = [{each: i for i, each in enumerate(axis)} for axis in (ids, names, seeds)]
+    wanted = (
+        "sample_id",
+        "variant",
+        "seed",
+        "key",
+        "seconds",
+        "unet_evaluations",
+        "params",
+        "status",
+        "reason",
+    )
+    rows = zip(*(results[name].tolist() for name in wanted), strict=True)
+    scores = zip(*(results[name].tolist() for name in metrics), strict=True) if metrics else repeat(())
     edits = []
-    for row in results.to_dict("records"):
+    for row, values in zip(rows, scores, strict=bool(metrics)):
+        sample_id, variant, seed, key, seconds, evaluations, params, status, reason = row
         edit: dict[str, Any] = {
-            "at": [places[0][row["sample_id"]], places[1][row["variant"]], places[2][row["seed"]]],
-            "key": row["key"],
-            "seconds": _short(row["seconds"]),
-            "evaluations": _short(row["unet_evaluations"]),
-            "params": row["params"],
+            "at": [places[0][sample_id], places[1][variant], places[2][seed]],
+            "key": key,
+            "seconds": _short(seconds),
+            "evaluations": _short(evaluations),
+            "params": params,
         }
-        if row["status"] == "ok":
-            edit["scores"] = [_short(row[name]) for name in metrics]
+        if status == "ok":
+            edit["scores"] = [_short(value) for value in values]
         else:
-            edit["reason"] = row["reason"]
-        if row["key"] in films:
-            edit["film"] = films[row["key"]]
+            edit["reason"] = reason
+        if key in films:
+            edit["film"] = films[key]
         edits.append(edit)
     return edits
 

@@ -12,6 +12,7 @@ from piva_bench.data.sample import Sample
 from piva_bench.report.curves import to_png
 from piva_bench.report.gallery.data import find_films, gallery_data, to_script
 from piva_bench.report.gallery.pictures import (
+    MOST_THUMBNAILS,
     SMALL,
     place,
     remove_others,
@@ -61,12 +62,13 @@ def write_gallery(
     keys = list(done["key"])
     columns = zip(keys, done["image_sha"], done["sample_id"], strict=True)
     edits = [(key, sha, samples.get(sample)) for key, sha, sample in columns]
-    write_edits(folder, Store(output_dir), edits, resolution, warn)
+    thumbnails = resolution > SMALL and len(keys) <= MOST_THUMBNAILS
+    write_edits(folder, Store(output_dir), edits, thumbnails, warn)
     films = find_films(output_dir, results["key"])
     for path in films.values():
         place(path, folder / "films" / path.name, path.read_bytes())
     remove_others(folder / "edits", (f"{key}.png" for key in keys))
-    remove_others(folder / "thumbs", (f"{key}.jpg" for key in keys if resolution > SMALL))
+    remove_others(folder / "thumbs", (f"{key}.jpg" for key in keys if thumbnails))
     remove_others(folder / "films", (path.name for path in films.values()))
     files = {name for of_sample in pictures.values() for name in of_sample.values()}
     remove_others(folder / "samples", (name.removeprefix("samples/") for name in files))
@@ -75,7 +77,7 @@ def write_gallery(
         samples,
         pictures,
         {key: f"films/{path.name}" for key, path in films.items()},
-        thumbnails=resolution > SMALL,
+        thumbnails=thumbnails,
     )
     write_own(folder / "data.js", to_script(data).encode())
     for name in ("gallery.css", *SCRIPTS):
