@@ -38,7 +38,8 @@ def list_(
 
     def method(name: str) -> Row:
         card = METHODS.load(name).card
-        return {"title": card.title, "kind": card.kind, "uses_mask": card.uses_mask, "paper": card.paper}
+        shown = ("title", "kind", "uses_mask", "supervised", "paper")
+        return {name: getattr(card, name) for name in shown}
 
     def dataset(name: str) -> Row:
         opened = DATASETS.load(name)(chosen_profile, data_root)

@@ -7,17 +7,22 @@ wrong. A check that does not concern a method raises ``NotForThisMethod``.
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from piva_bench.conformance.tiny_model import make_tasks
+from piva_bench.conformance.tiny_model import make_tasks, make_tiny_ip2p
+from piva_bench.diffusion.checkpoint import quiet
 from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.load import load_denoiser
 from piva_bench.distillation.method import DistillationMethod
 from piva_bench.method import EditMethod, EditOutcome, EditTask
 from piva_bench.params import LatentParams, MethodParams, faults
+from piva_bench.profiles import INSTRUCTIONS
 
 STEPS = 4
 TOLERANCE = 1e-3
@@ -222,10 +227,13 @@ class Finding:
 
 
 def check_method(cls: type[EditMethod], denoiser: Denoiser) -> Iterator[Finding]:
-    """Runs all checks on a method."""
+    """Runs all checks on a method; tiny models stand for those that its card names."""
+    _put_models_beside(cls, denoiser)
     for check in CHECKS:
         name, says = check.__name__, " ".join((check.__doc__ or "").split())
         try:
+            if "pictures" not in cls.kinds and check is not declares_itself:
+                raise NotForThisMethod(f"it edits {' and '.join(cls.kinds)} alone")
             check(Bench(cls, denoiser))
             yield Finding(name, says)
         except NotForThisMethod as why:
@@ -234,6 +242,16 @@ def check_method(cls: type[EditMethod], denoiser: Denoiser) -> Iterator[Finding]
             yield Finding(name, says, fault=str(fault))
         except Exception as error:  # somebody else's code
             yield Finding(name, says, fault=f"{type(error).__name__}: {error}", error=error)
+
+
+def _put_models_beside(cls: type[EditMethod], denoiser: Denoiser) -> None:
+    for name in cls.card.models:
+        if name in denoiser.beside:
+            continue
+        with tempfile.TemporaryDirectory() as folder, quiet():
+            instructed = name == INSTRUCTIONS
+            path = make_tiny_ip2p(denoiser.path, Path(folder) / "model") if instructed else denoiser.path
+            denoiser.put_beside(name, load_denoiser(path, denoiser.device, denoiser.dtype))
 
 
 def _equal(one: EditOutcome, other: EditOutcome) -> bool:

@@ -12,7 +12,6 @@ from diffusers import (
     FluxTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
-    UNet2DConditionModel,
 )
 from transformers import (
     CLIPTextConfig,
@@ -44,24 +43,13 @@ from piva_bench.session.predictor import Predictor
 from piva_bench.session.query import Query
 from piva_bench.session.session import Session
 from tests.rows import rows_of
-from tests.tiny_sd import make_tasks, make_tokenizer
+from tests.tiny_sd import make_tasks, make_tiny_ip2p, make_tokenizer
 
 
 @pytest.fixture(scope="module")
 def ip2p_folder(tmp_path_factory, tiny_sd):
     """The tiny Stable Diffusion with a UNet that also takes the source's latents."""
-    import shutil
-
-    folder = tmp_path_factory.mktemp("ip2p") / "model"
-    shutil.copytree(tiny_sd, folder)
-    torch.manual_seed(0)
-    config = dict(UNet2DConditionModel.load_config(folder / "unet")) | {"in_channels": 8}
-    shutil.rmtree(folder / "unet")
-    UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet")
-    index = json.loads((folder / "model_index.json").read_text())
-    index["_class_name"] = "StableDiffusionInstructPix2PixPipeline"
-    (folder / "model_index.json").write_text(json.dumps(index))
-    return folder
+    return make_tiny_ip2p(tiny_sd, tmp_path_factory.mktemp("ip2p") / "model")
 
 
 def flow_vae():

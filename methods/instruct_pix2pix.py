@@ -1,0 +1,80 @@
+"""InstructPix2Pix: a model that was taught to edit, told an order and shown the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from piva_bench.method import EditOutcome, EditTask, MethodCard, OnStep, Strength
+from piva_bench.params import MethodParams, parameter
+from piva_bench.profiles import INSTRUCTIONS
+from piva_bench.sampling.method import SamplingMethod
+from piva_bench.session.query import Query
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from piva_bench.diffusion.denoiser import Denoiser
+    from piva_bench.session.session import Session
+
+NO_INSTRUCTION = (
+    "there is no instruction, and this method reads no other words: give one in the dataset, or --instruction"
+)
+
+
+class InstructPix2PixParams(MethodParams):
+    """The settings of the official command line (timothybrooks/instruct-pix2pix, edit_cli.py)."""
+
+    steps: int = parameter(
+        100,
+        ge=1,
+        le=1000,
+        source="official code",
+        embedded=50,
+        description="DDIM steps (official: Euler's, ancestral)",
+    )
+    guidance_scale: float = parameter(
+        7.5, ge=0, le=1000, source="official code", description="s_T, towards the instruction"
+    )
+    image_guidance_scale: float = parameter(
+        1.5, ge=0, le=1000, source="official code", description="s_I, towards the picture"
+    )
+
+
+class InstructPix2Pix(SamplingMethod):
+    """eps = eps(x) + s_I (eps(x, z_src) - eps(x)) + s_T (eps(x, z_src, instruction) - eps(x, z_src)), from noise down."""
+
+    card = MethodCard(
+        name="instruct_pix2pix",
+        title="InstructPix2Pix",
+        paper="2211.09800",
+        summary="Samples with a model trained on pairs of a picture and its edit, by an instruction.",
+        kind="sampling",
+        supervised=True,
+        strength=Strength(parameter="guidance_scale", values=(2.5, 5, 7.5, 10, 12.5)),
+        models=(INSTRUCTIONS,),
+        idea_code_license="MIT (timothybrooks/instruct-pix2pix)",
+    )
+    Params = InstructPix2PixParams
+    params: InstructPix2PixParams
+
+    def sample(self, session: Session) -> Tensor:
+        """DDIM down from pure noise."""
+        p, schedule = self.params, session.schedule
+        latents = session.random(0).noise("noise")
+        for t, to in session.track(schedule.moves(schedule.grid(p.steps))):
+            noisy = session.at("edit", latents, t)
+            scales = p.guidance_scale, p.image_guidance_scale
+            eps = session.predict({"edit": Query(noisy, "instruction", scales, model=INSTRUCTIONS)})["edit"]
+            latents = schedule.ddim(latents, eps, t, to)
+        return latents
+
+    def edit(
+        self, batch: Sequence[EditTask], denoiser: Denoiser, seed: int, on_step: OnStep | None = None
+    ) -> list[EditOutcome]:
+        """See ``EditMethod.edit``; a picture without an instruction fails by itself."""
+        told = [task for task in batch if task.instruction.strip()]
+        made = {outcome.sample_id: outcome for outcome in super().edit(told, denoiser, seed, on_step)}
+        return [
+            made.get(task.sample_id) or EditOutcome(task.sample_id, reason=NO_INSTRUCTION) for task in batch
+        ]
