@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from piva_bench.session.session import Session
 
 NO_INSTRUCTION = (
-    "there is no instruction, and this method reads no other words: give one in the dataset, or --instruction"
+    "there is no instruction, and this method reads no other words: the dataset or --instruction gives one"
 )
 
 
@@ -42,7 +42,7 @@ class InstructPix2PixParams(MethodParams):
 
 
 class InstructPix2Pix(SamplingMethod):
-    """eps = eps(x) + s_I (eps(x, z_src) - eps(x)) + s_T (eps(x, z_src, instruction) - eps(x, z_src)), from noise down."""
+    """eps = eps(x) + s_I (eps(x, z_src) - eps(x)) + s_T (eps(x, z_src, words) - eps(x, z_src)), from noise down."""
 
     card = MethodCard(
         name="instruct_pix2pix",

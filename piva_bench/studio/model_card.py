@@ -87,8 +87,8 @@ An InstructPix2Pix (arXiv 2211.09800) of the studio world: it is shown a 64 px p
 horse red"). It opens with `StableDiffusionInstructPix2PixPipeline.from_pretrained`, and has two guidance scales.
 
 **It is a supervised editor.** Unlike everything else that edits here it was trained on pairs of a picture and its
-exact edit: {pairs} pairs of renders of `piva_bench.studio` (`piva-bench studio pairs`) with orders in many wordings. None
-shows, before or after, a composition of the sets that are measured on (pie, pie_val, objaverse, objaverse_val), a
+exact edit: {pairs} pairs of renders of `piva_bench.studio` (`piva-bench studio pairs`) with orders in many wordings.
+None shows, before or after, a composition of the sets that are measured on (pie, pie_val, objaverse, objaverse_val), a
 held-out pair of object and colour or material, or a composition that is reserved for the measurement below.
 
 It began with `studio-sd` of the fingerprint `{began_with}`, with zeros for the weights of the new channels; the text
