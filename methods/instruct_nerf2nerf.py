@@ -55,11 +55,11 @@ class InstructNerf2NerfParams(MethodParams):
     t_min: float = parameter(
         0.02,
         gt=0,
-        lt=1,
+        le=1,
         source="official code",
         description="least noise of a view, as a share of the schedule",
     )
-    t_max: float = parameter(0.98, gt=0, lt=1, source="official code", description="most noise of a view")
+    t_max: float = parameter(0.98, gt=0, le=1, source="official code", description="most noise of a view")
     guidance_scale: float = parameter(
         7.5, ge=0, le=1000, source="official code", description="s_T, towards the instruction"
     )

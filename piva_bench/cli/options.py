@@ -202,7 +202,7 @@ Model = Annotated[
     _option(
         _WHERE,
         "--model",
-        help="Alias (sd-1.5, sd3-medium, flux-dev ...: `piva-bench models list`), diffusers folder or .safetensors file.",
+        help="Alias (sd-1.5, sd3-medium, flux-dev ...: `piva-bench models list`), diffusers folder or .safetensors.",
         show_default="the profile's model",
     ),
 ]
@@ -260,7 +260,7 @@ OneModel = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="Alias (sd-1.5, sd3-medium, flux-dev ...: `piva-bench models list`), diffusers folder or .safetensors file.",
+        help="Alias (sd-1.5, sd3-medium, flux-dev ...: `piva-bench models list`), diffusers folder or .safetensors.",
         show_default="the embedded model",
     ),
 ]

@@ -138,15 +138,20 @@ def keeps_a_bad_picture_to_itself(bench: Bench) -> None:
 
 
 def counts_what_it_costs(bench: Bench) -> None:
-    """The evaluations that are reported are those that the network computed."""
+    """The evaluations that are reported are those that the networks computed."""
     rows, tasks = [0], bench.tasks(3)
-    hook = bench.denoiser.network.register_forward_pre_hook(
-        lambda module, inputs: rows.__setitem__(0, rows[0] + len(inputs[0]))
-    )
+    networks = [model.network for model in (bench.denoiser, *bench.denoiser.beside.values())]
+    hooks = [
+        network.register_forward_pre_hook(
+            lambda module, inputs: rows.__setitem__(0, rows[0] + len(inputs[0]))
+        )
+        for network in networks
+    ]
     try:
         outcomes = bench.edit(tasks)
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     for outcome in outcomes:
         assert outcome.unet_evaluations == rows[0] / len(tasks), (
             f"{outcome.unet_evaluations} evaluations are reported, {rows[0] / len(tasks):g} were made"
