@@ -20,6 +20,7 @@ from piva_bench.studio.edits import CHANGES, EditSpec, random_edit
 from piva_bench.studio.instructions import training_instruction
 from piva_bench.studio.render import Renderer, Shot
 from piva_bench.studio.scene import Scene, composition_key, held_out_pair, random_scene
+from piva_bench.studio.vocabulary import FIXED_POSE, POSES
 
 SHARD = 500
 INSTRUCTIONS = 4
@@ -29,6 +30,8 @@ TURNING = ("0_random", "5_change_attribute_pose")
 """Types that may turn the object round, for which words are found where it is seen from the front at first."""
 LEAST_SEEN = 0.004
 """Least share of the picture in which source and edit visibly differ: fewer pixels teach nothing but to copy."""
+LEAST_CHANGE = 20.0
+"""Least mean difference, of 255, of these pixels: black wood is told from black paint by fewer."""
 RESERVED_SHARE = 16
 """One composition in so many is never shown in a pair: the model is measured on these."""
 
@@ -37,6 +40,21 @@ def reserved(scene: Scene) -> bool:
     """Whether a composition is kept for measuring; by a hash, so that the choice needs no list and never moves."""
     key = f"edit/{composition_key(scene)}".encode()
     return hashlib.blake2b(key, digest_size=2).digest()[0] % RESERVED_SHARE == 0
+
+
+def may_be_shown(spec: EditSpec, held_out: Collection[str]) -> bool:
+    """Whether neither side is held out, and both show the object in poses that can be told apart.
+
+    Args:
+        spec: the edit.
+        held_out: composition keys that must not be shown.
+    """
+    return not any(
+        held_out_pair(side)
+        or composition_key(side) in held_out
+        or side.pose not in FIXED_POSE.get(side.object, POSES)
+        for side in (spec.source, spec.target)
+    )
 
 
 def training_edits(rng: random.Random, held_out: Collection[str]) -> Iterator[EditSpec]:
@@ -51,8 +69,7 @@ def training_edits(rng: random.Random, held_out: Collection[str]) -> Iterator[Ed
         kind = EDIT_TYPES[number % len(EDIT_TYPES)]
         base = random_scene(rng, all_sides=kind not in TURNING)
         spec = random_edit(kind, base, rng, rng.randrange(10_000))
-        sides = (spec.source, spec.target)
-        if any(held_out_pair(side) or reserved(side) or composition_key(side) in held_out for side in sides):
+        if not may_be_shown(spec, held_out) or reserved(spec.source) or reserved(spec.target):
             continue
         number += 1
         yield spec
@@ -72,7 +89,8 @@ def _shown(edits: Iterator[EditSpec], renderer: Renderer) -> Iterator[Shown]:
     for spec in edits:
         before, after = renderer.render(spec.source), renderer.render(spec.target)
         difference = np.abs(before.image.astype(np.int16) - after.image.astype(np.int16)).max(-1)
-        if (difference > VISIBLE_DIFFERENCE).mean() >= LEAST_SEEN:
+        seen = difference > VISIBLE_DIFFERENCE
+        if seen.mean() >= LEAST_SEEN and difference[seen].mean() >= LEAST_CHANGE:
             yield Shown(spec, before, after)
 
 

@@ -24,7 +24,7 @@ from piva_bench.studio.render import Renderer
 from piva_bench.studio.scene import Scene, composition_key, held_out_pair, random_scene
 from piva_bench.studio.shards import load_pairs
 from piva_bench.studio.tokenizer import MAX_LENGTH, build_tokenizer
-from piva_bench.studio.vocabulary import COLORS, HEADS
+from piva_bench.studio.vocabulary import COLORS, FIXED_POSE, HEADS, POSES
 from tests.tiny_sd import make_tiny_sd, tiny_sd
 
 __all__ = ["tiny_sd"]
@@ -41,6 +41,7 @@ def test_no_pair_shows_what_is_held_out_or_reserved():
     shown = [scene for edit in edits for scene in (edit.source, edit.target)]
     assert not held_out & {composition_key(scene) for scene in shown}
     assert not any(held_out_pair(scene) or reserved(scene) for scene in shown)
+    assert all(scene.pose in FIXED_POSE.get(scene.object, POSES) for scene in shown)
     assert {edit.edit_type for edit in edits} == set(EDIT_TYPES)
 
 
@@ -101,6 +102,7 @@ def test_pairs_are_renders_of_their_scenes_equal_outside_the_mask(renders):
     gap = np.abs(pairs.sources.astype(int) - pairs.targets.astype(int)).max(-1)
     assert gap[~pairs.masks].max() <= 8
     assert ((gap > 8).mean((1, 2)) >= edit_pairs.LEAST_SEEN).all()
+    assert all(one[one > 8].mean() >= edit_pairs.LEAST_CHANGE for one in gap)
     assert all(len(edit["instructions"]) == 1 + edit_pairs.INSTRUCTIONS for edit in pairs.edits)
 
 
