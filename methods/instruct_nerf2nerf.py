@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from methods.instruct_pix2pix import NO_INSTRUCTION
+from methods.instruct_pix2pix import fault
 from piva_bench.errors import UserError
 from piva_bench.method import (
     EditMethod,
@@ -132,11 +132,13 @@ class InstructNerf2Nerf(EditMethod):
     def edit_scenes(
         self, batch: Sequence[SceneTask], denoiser: Denoiser, seed: int, on_step: OnStep | None = None
     ) -> list[SceneOutcome]:
-        """See ``EditMethod.edit_scenes``; a scene without an instruction fails by itself."""
-        told = [task for task in batch if task.instruction.strip()]
-        made = {outcome.sample_id: outcome for outcome in self._edit(told, denoiser, seed, on_step)}
+        """See ``EditMethod.edit_scenes``; a scene whose instruction is of no use fails by itself."""
+        faults = [fault(task.instruction, denoiser) for task in batch]
+        told = [task for task, wrong in zip(batch, faults, strict=True) if wrong is None]
+        made = iter(self._edit(told, denoiser, seed, on_step))
         return [
-            made.get(task.sample_id) or SceneOutcome(task.sample_id, reason=NO_INSTRUCTION) for task in batch
+            next(made) if wrong is None else SceneOutcome(task.sample_id, reason=wrong)
+            for task, wrong in zip(batch, faults, strict=True)
         ]
 
     def _edit(

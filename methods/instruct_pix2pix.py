@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from piva_bench.method import EditOutcome, EditTask, MethodCard, OnStep, Strength
 from piva_bench.params import MethodParams, parameter
@@ -17,9 +17,16 @@ if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
     from piva_bench.session.session import Session
 
-NO_INSTRUCTION = (
-    "there is no instruction, and this method reads no other words: the dataset or --instruction gives one"
-)
+
+def fault(instruction: str, denoiser: Denoiser) -> str | None:
+    """Why nothing can be made of an instruction: there is none, or the model would not read it to its end."""
+    if not instruction.strip():
+        return "there is no instruction, and this method reads no other words: the dataset or --instruction gives one"
+    model: Any = denoiser.beside[INSTRUCTIONS]
+    tokens, read = len(model.tokenizer(instruction, verbose=False).input_ids), model.text_length
+    if tokens > read:
+        return f"the instruction has {tokens} tokens, of which the model reads {read}: shorten it"
+    return None
 
 
 class InstructPix2PixParams(MethodParams):
@@ -72,9 +79,11 @@ class InstructPix2Pix(SamplingMethod):
     def edit(
         self, batch: Sequence[EditTask], denoiser: Denoiser, seed: int, on_step: OnStep | None = None
     ) -> list[EditOutcome]:
-        """See ``EditMethod.edit``; a picture without an instruction fails by itself."""
-        told = [task for task in batch if task.instruction.strip()]
-        made = {outcome.sample_id: outcome for outcome in super().edit(told, denoiser, seed, on_step)}
+        """See ``EditMethod.edit``; a picture whose instruction is of no use fails by itself."""
+        faults = [fault(task.instruction, denoiser) for task in batch]
+        told = [task for task, wrong in zip(batch, faults, strict=True) if wrong is None]
+        made = iter(super().edit(told, denoiser, seed, on_step))
         return [
-            made.get(task.sample_id) or EditOutcome(task.sample_id, reason=NO_INSTRUCTION) for task in batch
+            next(made) if wrong is None else EditOutcome(task.sample_id, reason=wrong)
+            for task, wrong in zip(batch, faults, strict=True)
         ]

@@ -64,7 +64,7 @@ def build_tokenizer(out: Path, more: Iterable[str] = ()) -> CLIPTokenizer:
     return tokenizer
 
 
-def _joins(word: str, merges: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+def _joins(word: str, merges: Sequence[tuple[str, ...]]) -> list[tuple[str, str]]:
     """The merges that make a word whole, from left to right, when all merges known so far have been made."""
     ranks = {pair: rank for rank, pair in enumerate(merges)}
     pieces = [*word[:-1], f"{word[-1]}</w>"]

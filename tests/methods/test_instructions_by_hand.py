@@ -84,6 +84,18 @@ def test_an_edit_without_an_instruction_fails_by_itself(instructed):
         assert torch.equal(outcome.image, alone.image)
 
 
+def test_an_instruction_that_would_be_cut_fails_by_itself(instructed):
+    # Tokens are letters here: 77 are read, beginning and end included.
+    first, second = (
+        dataclasses.replace(task, instruction=text)
+        for task, text in zip(make_tasks(2), ("o" * 75, "o" * 76), strict=True)
+    )
+    method = InstructPix2Pix(InstructPix2Pix.Params(steps=2))
+    fits, cut = method.edit([first, second], instructed, 0)
+    assert fits.reason is None
+    assert cut.reason == "the instruction has 78 tokens, of which the model reads 77: shorten it"
+
+
 def test_a_model_of_other_latents_cannot_stand_beside(instructed, tmp_path):
     from diffusers import AutoencoderKL
 
