@@ -85,7 +85,7 @@ class InstructNerf2NerfParams(MethodParams):
 class FittedFieldParams(FieldEditParams):
     """How a field follows edited views: they keep the place they were edited in, so it cannot be a random colour."""
 
-    background: Literal["scene"] = parameter(  # type: ignore[assignment]
+    background: Literal["scene"] = parameter(
         "scene", source="official code", description="what views stand before: the scene's own place"
     )
 
