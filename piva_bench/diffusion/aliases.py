@@ -36,11 +36,20 @@ _TRANSFORMER = (
     *FILES[3:],
     "text_encoder_2/config.json",
     "text_encoder_2/*.json",
-    "tokenizer_2/*",
+    "tokenizer_2/*.json",
+    "tokenizer_2/*.txt",
+    "tokenizer_2/*.model",
 )
 FLUX_FILES = (*_TRANSFORMER, "text_encoder_2/model-*.safetensors")
-SD3_FILES = (*_TRANSFORMER, "text_encoder_2/model.safetensors", "text_encoder_3/config.json",
-             "text_encoder_3/*.json", "text_encoder_3/model-*.safetensors", "tokenizer_3/*")  # fmt: skip
+SD3_FILES = (
+    *_TRANSFORMER,
+    "text_encoder_2/model.safetensors",
+    "text_encoder_3/config.json",
+    "text_encoder_3/*.json",
+    "text_encoder_3/model-*.safetensors",
+    "tokenizer_3/*.json",
+    "tokenizer_3/*.model",
+)
 """Text encoders in half precision (``model.fp16...``) lie beside these and are left out."""
 
 
