@@ -22,7 +22,9 @@ def fault(instruction: str, denoiser: Denoiser) -> str | None:
     """Why nothing can be made of an instruction: there is none, or the model would not read it to its end."""
     if not instruction.strip():
         return "there is no instruction, and this method reads no other words: the dataset or --instruction gives one"
-    model: Any = denoiser.beside[INSTRUCTIONS]
+    model: Any = denoiser.beside.get(INSTRUCTIONS)
+    if model is None:
+        return None  # the first question to it says so
     tokens, read = len(model.tokenizer(instruction, verbose=False).input_ids), model.text_length
     if tokens > read:
         return f"the instruction has {tokens} tokens, of which the model reads {read}: shorten it"
