@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.method import EditTask
 from piva_bench.runs.batch_size import PeakMemory
+from piva_bench.runs.counting import Counting
 from piva_bench.runs.kinds.pictures import latent_params
 from piva_bench.runs.variants import Variant
 
 MODEL, ADAPTERS = "model", "adapters"
-# PyTorch's counter does not know its own attention on a CPU.
-_CPU_ATTENTION = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
-        lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
-    ),
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-        lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(grad, q, k, v)
-    ),
-}
 WORDS = ("cup", "boat", "lamp", "drum", "vase")
 
 
@@ -155,22 +146,10 @@ def step_flops(variant: Variant, denoiser: Denoiser) -> tuple[float, float]:
     """Forward and backward FLOPs of a step of one edit."""
     tasks = random_tasks(denoiser, 1)
     marks: list[tuple[int, int]] = []
-    backward = 0
-    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
-
-        @contextmanager
-        def section(name: str) -> Iterator[None]:
-            nonlocal backward
-            before = counter.get_total_flops()
-            yield
-            if name == "backward":
-                backward += counter.get_total_flops() - before
-
-        with _observed(denoiser, section):
-            _edit(variant, tasks, denoiser, 2, lambda _: marks.append((counter.get_total_flops(), backward)))
-    (all_before, back_before), (all_after, back_after) = marks
-    total, back = all_after - all_before, back_after - back_before
-    return float(total - back), float(back)
+    with Counting() as count:
+        _edit(variant, tasks, denoiser, 2, lambda _: marks.append((count.forward, count.backward)))
+    (forward, backward), (all_forward, all_backward) = marks
+    return float(all_forward - forward), float(all_backward - backward)
 
 
 @contextmanager
@@ -192,16 +171,9 @@ def _sections(denoiser: Denoiser) -> Iterator[dict[str, float]]:
             busy = False
             spent[MODEL if name == "model" else ADAPTERS] += _now(denoiser.device) - start
 
-    with _observed(denoiser, section):
-        yield spent
-
-
-@contextmanager
-def _observed(denoiser: Denoiser, section: Callable[[str], AbstractContextManager[None]]) -> Iterator[None]:
-    """Within the block the denoiser's sections are somebody's to measure."""
     before, denoiser.section = denoiser.section, section
     try:
-        yield
+        yield spent
     finally:
         denoiser.section = before
 
