@@ -73,6 +73,7 @@ class MethodCard(BaseModel):
     supervised: bool = Field(
         default=False, description="whether its model was trained on pairs of a picture and its edit"
     )
+    needs_reference: bool = Field(default=False, description="edits only samples that have a counterfactual")
     strength: Strength | None = Field(
         default=None, description="the parameter a trade-off curve is swept over"
     )

@@ -123,6 +123,11 @@ class SceneSample(Sample):
         """See `Sample.prompt_pairs`: those of all sides."""
         return list(dict.fromkeys(self.prompts(side) for side in SIDES))
 
+    @property
+    def has_counterfactual(self) -> bool:
+        """See `Sample.has_counterfactual`."""
+        return self.counterfactual is not None
+
     def load_views(self) -> Shots:
         """The source's views to fit a field to.
 

@@ -57,7 +57,10 @@ class Edit:
             with Image.open(io.BytesIO(self.png), formats=["PNG"]) as image:
                 if depth_path(self.record.key) not in self.record.files:
                     if image.size != (side, side):
-                        raise ValueError(f"{image.width} x {image.height} pixels, not {side} x {side}")
+                        raise ValueError(
+                            f"{image.width} x {image.height} pixels, not {side} x {side}: make the edit again at "
+                            f"{side} px with --overwrite, or import it anew"
+                        )
                     return np.asarray(image.convert("RGB"))
                 if min(image.size) < side:
                     raise ValueError("a sheet smaller than one view")
