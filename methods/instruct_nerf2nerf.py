@@ -181,7 +181,7 @@ class InstructNerf2Nerf(EditMethod):
             denoiser.encode_images(torch.cat(pictures) * 2 - 1)
             for pictures in (
                 [scene.edit.show([view], index).pictures for scene, view in pairs],
-                [scene.edit.show_source(view, index).pictures for scene, view in pairs],
+                [scene.edit.show_source(view, index, scene.task.sample_id).pictures for scene, view in pairs],
             )
         )
         prompts = [scene.edit.prompts(view) for scene, view in pairs]
@@ -251,7 +251,7 @@ class _Scene:
     def picture(self, view: int, index: int) -> Tensor:
         """[3, H, W] in [0, 1]: the source's view until it has been edited."""
         if view not in self.pictures:
-            self.pictures[view] = self.edit.show_source(view, index).pictures[0]
+            self.pictures[view] = self.edit.show_source(view, index, self.task.sample_id).pictures[0]
         return self.pictures[view]
 
 

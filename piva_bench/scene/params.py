@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from piva_bench.params import MethodParams, parameter
 
@@ -30,13 +30,18 @@ class FieldEditParams(FieldParams):
     """How a field follows the gradient on its views' latents: Adam on its grid."""
 
     recipe: ClassVar[bool] = True
-    stamp: ClassVar[Mapping[str, str]] = {"field": FIELD}
+    stamp: ClassVar[Mapping[str, Any]] = {"field": FIELD}
 
     views: int = parameter(
         2, ge=1, le=64, source="assumed", description="views a step; the adapters of a sample learn from all"
     )
     field_learning_rate: float = parameter(
-        0.05, gt=0, le=10, source="assumed", description="Adam's rate on the raw density and colour"
+        0.05,
+        gt=0,
+        le=10,
+        tune=(0.05, 0.1, 0.2),
+        source="assumed",
+        description="Adam's rate on the raw density and colour",
     )
     field_epsilon: float = parameter(
         3e-3,

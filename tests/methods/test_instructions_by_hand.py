@@ -141,7 +141,10 @@ def test_a_view_is_edited_from_a_noise_level_of_its_own(instructed, network, pla
         with torch.no_grad():
             now, source = (
                 plain.vae.encode(picture.double() * 2 - 1).latent_dist.mode() * scale
-                for picture in (edit.show([view], index).pictures, edit.show_source(view, index).pictures)
+                for picture in (
+                    edit.show([view], index).pictures,
+                    edit.show_source(view, index, task.sample_id).pictures,
+                )
             )
             name = f"scene-0/view{view}"
             stride = timestep(0, name, index, range(20, 981), "t") // 3
