@@ -41,6 +41,11 @@ def studio_depth_dir() -> Path:
     return data_root() / "models" / "studio-depth"
 
 
+def studio_ip2p_dir() -> Path:
+    """The embedded InstructPix2Pix, an ordinary diffusers folder."""
+    return data_root() / "models" / "studio-ip2p"
+
+
 def studio_clip_dir() -> Path:
     """The CLIP trained on studio captions."""
     return data_root() / "models" / "studio-clip"

@@ -49,6 +49,7 @@ def edit3d(
     ],
     source_prompt: Annotated[str, typer.Option("--source-prompt", help="What the scene shows.")],
     target_prompt: Annotated[str, typer.Option("--target-prompt", help="What it shall show.")],
+    instruction: options.Instruction = "",
     method: options.OneMethod = "piva",
     model: options.OneModel = None,
     param: options.Param = None,
@@ -118,7 +119,7 @@ def edit3d(
     with step_bars(*stages) as (on_fit, on_step):
         result = single_scene.edit_scene(
             opened, chosen, variant.follow, denoiser, source_prompt, target_prompt, seed=seed,
-            background=colour, folder=target, on_fit=on_fit,
+            background=colour, folder=target, instruction=instruction, on_fit=on_fit,
             on_step=on_step and (lambda progress: on_step(progress.index, progress.scalars)),
             side_words=sources.STUDIO_SIDE_WORDS if embedded else sources.SIDE_WORDS,
         )  # fmt: skip

@@ -46,6 +46,7 @@ def list_(
             "title": card.title,
             "kind": card.kind,
             "uses_mask": card.uses_mask,
+            "supervised": card.supervised,
             "paper": card.paper,
             "strength": strength and strength.parameter,
             "tuned": ", ".join(each for each in tuned if strength is None or each != strength.parameter)

@@ -210,7 +210,7 @@ Model = Annotated[
     _option(
         _WHERE,
         "--model",
-        help="Alias (sd-1.4, sd-1.5, sd-2.1-base), diffusers folder or .safetensors file.",
+        help="Alias (sd-1.5, sd3-medium, flux-dev ...: `piva-bench models list`), diffusers folder or .safetensors.",
         show_default="the profile's model",
     ),
 ]
@@ -270,9 +270,12 @@ OneModel = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="Alias (sd-1.4, sd-1.5, sd-2.1-base), diffusers folder or .safetensors file.",
+        help="Alias (sd-1.5, sd3-medium, flux-dev ...: `piva-bench models list`), diffusers folder or .safetensors.",
         show_default="the embedded model",
     ),
+]
+Instruction = Annotated[
+    str, typer.Option("--instruction", help="The edit as an order, for methods that read one.")
 ]
 OneSeed = Annotated[int, typer.Option("--seed", help="Another seed, another edit.")]
 

@@ -64,7 +64,7 @@ def profile(
     from piva_bench.runs.variants import resolve_variants
 
     chosen = get_profile(profile)
-    names, left_out = members(values.split(method), "pictures")
+    names, left_out = members(values.split(method), "pictures", chosen)
     for line in left_out:
         typer.echo(line, err=True)
     variants = resolve_variants(names, values.parse_params(param or []), chosen)

@@ -143,6 +143,25 @@ class Denoiser(ABC):
     def encode_text(self, prompt: str) -> Condition:
         """The condition (N = 1) of one prompt."""
 
+    def put_beside(self, name: str, other: Denoiser) -> None:
+        """Makes another model one that queries can ask, on this model's latents and timesteps.
+
+        Raises:
+            ModelError: its latents or its schedule are not this model's.
+        """
+        same_latents = self.autoencoder.space == other.autoencoder.space
+        ours, theirs = self.schedule.alpha, other.schedule.alpha
+        if (
+            not same_latents
+            or len(ours) != len(theirs)
+            or not torch.allclose(ours, theirs.to(ours), atol=1e-4)
+        ):
+            raise ModelError(
+                f"The model {other.path.name} ({name}) has not the {'schedule' if same_latents else 'latents'} of "
+                f"{self.path.name}, beside which a method asks it: give --model one of its kind."
+            )
+        self.beside[name] = other
+
     def attach_depth_control(self, control: DepthControl) -> None:
         """Makes a depth ControlNet the one that adapters and rows with depth use.
 

@@ -10,8 +10,8 @@ import pandas as pd
 from piva_bench.data.sample import Sample
 from piva_bench.errors import DataError
 
-CONDITIONS = {"method": "none", "mask": "own", "end": "blended", "steps": "blended", "reference": "–",
-              "unknown": "unknown"}  # fmt: skip
+CONDITIONS = {"method": "none", "mask": "own", "end": "blended", "steps": "blended", "supervised": "none",
+              "reference": "–", "unknown": "unknown"}  # fmt: skip
 """The mask condition of a table's sections: nothing was told, the method reads the mask, the source was put back
 outside it."""
 

@@ -29,7 +29,9 @@ SETUP = ("profile", "protocol", "fingerprint", "model", "model_fingerprint", "da
 
 SECTIONS = {"method": "Methods", "mask": "Methods that read the edit mask",
             "end": "Edits pasted into the source by the edit mask",
-            "steps": "Edits blended with the source by the edit mask in every step", "reference": "Reference rows",
+            "steps": "Edits blended with the source by the edit mask in every step",
+            "supervised": "Supervised methods (trained on pairs of a picture and its edit)",
+            "reference": "Reference rows",
             "unknown": "Methods that are not installed (mask use unknown)"}  # fmt: skip
 """Sections of a table, in order. Only rows of one section compete."""
 

@@ -46,7 +46,8 @@ def edit_cost(variant: Variant, denoiser: Denoiser) -> EditCost:
     """
     tasks = [replace(task, params=latent_params(variant)) for task in random_tasks(denoiser, 1)]
     method = variant.method()
-    denoiser.conditions.clear()  # what an edit costs does not depend on what was edited before
+    for model in (denoiser, *denoiser.beside.values()):
+        model.conditions.clear()  # what an edit costs does not depend on what was edited before
     with Counting() as count:
         (outcome,) = method.edit(tasks, denoiser, 0)
     if outcome.reason:

@@ -263,8 +263,10 @@ def _name(run: dict[str, Any]) -> str:
 
 
 def section_of(card: MethodCard) -> str:
-    """Where tables put a method: "reference", "mask" or "method"."""
-    return "reference" if card.kind == "reference" else "mask" if card.uses_mask else "method"
+    """Where tables put a method: "reference", "supervised", "mask" or "method"."""
+    if card.kind == "reference":
+        return "reference"
+    return "supervised" if card.supervised else "mask" if card.uses_mask else "method"
 
 
 def environment() -> dict[str, Any]:

@@ -66,6 +66,7 @@ def random_tasks(denoiser: Denoiser, count: int) -> list[EditTask]:
             torch.rand(3, side, side, generator=generator) * 2 - 1,
             source_prompt=f"a red {WORDS[i % len(WORDS)]}",
             target_prompt=f"a blue {WORDS[i % len(WORDS)]}",
+            instruction="make it blue",
         )
         for i in range(count)
     ]

@@ -226,7 +226,7 @@ def prepare(
     notes = [*getattr(dataset, "notes", ())]
     if variants is None:
         kind = kind_of_samples(dataset.samples).name
-        methods, left_out = members(request.methods, kind)
+        methods, left_out = members(request.methods, kind, profile)
         variants = resolve_variants(methods, request.params, profile, kind)
         variants = with_snapshots(variants, request.snapshots, profile)
         notes += left_out

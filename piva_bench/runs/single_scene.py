@@ -85,6 +85,7 @@ def edit_scene(
     seed: int = 0,
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
     side_words: Mapping[str, str] | None = None,
+    instruction: str = "",
     folder: Path | None = None,
     on_fit: Callable[[int, float], None] | None = None,
     on_step: OnStep | None = None,
@@ -101,6 +102,7 @@ def edit_scene(
         seed: of all noise.
         background: what the scene stands before; of opaque views the one they have.
         side_words: what is appended to the prompts by side, where the scene has a front.
+        instruction: the edit as an order, for methods that read one.
         folder: where the state of a rule's edit is kept on the way, and found after a kill.
         on_fit: told of every step of the fit.
         on_step: told of every step of the edit.
@@ -132,6 +134,7 @@ def edit_scene(
         target_prompt,
         params,
         {side: (source_prompt + more, target_prompt + more) for side, more in words.items()},
+        instruction=instruction,
     )
     more: dict[str, Any] = {}
     if folder is not None and isinstance(method, DistillationMethod):

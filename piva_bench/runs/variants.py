@@ -14,7 +14,6 @@ from piva_bench.distillation.params import AdapterParams
 from piva_bench.errors import MethodError, UnknownName, UserError
 from piva_bench.key import content_key
 from piva_bench.params import MethodParams, faults, profile_defaults
-from piva_bench.profiles import resolve_model
 from piva_bench.registry import METHODS
 from piva_bench.tuned import tuned_defaults
 
@@ -100,8 +99,8 @@ class Variant:
 
         for name in self.cls.card.models:
             if name not in denoiser.beside:
-                path = resolve_model(name)
-                denoiser.beside[name] = load_denoiser(path, denoiser.device, denoiser.dtype)
+                path = profile.model_beside(name)
+                denoiser.put_beside(name, load_denoiser(path, denoiser.device, denoiser.dtype))
         if CONTROL in self.models and denoiser.depth_control is None:
             folder = locate_depth_control(profile.depth_control)
             control = DepthControl.from_pretrained(folder, denoiser.device, denoiser.dtype)
@@ -264,7 +263,7 @@ def _models(cls: type[EditMethod], params: MethodParams, profile: Profile, kind:
     from piva_bench.diffusion.aliases import locate_depth_control
     from piva_bench.diffusion.fingerprints import control_fingerprint, fingerprint
 
-    found = {name: fingerprint(resolve_model(name)) for name in cls.card.models}
+    found = {name: fingerprint(profile.model_beside(name)) for name in cls.card.models}
     if isinstance(params, AdapterParams) and params.adapter == "controlnet":
         if kind != "scenes":
             raise UserError("adapter=controlnet needs depth, which pictures have not: leave it out.")

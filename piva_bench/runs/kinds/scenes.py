@@ -63,6 +63,7 @@ class Scenes(Kind):
             params=field_edit_params(variant),
             side_prompts=sample.side_prompts,
             reference=true.views if true is not None else None,
+            instruction=sample.instruction,
         )
 
     def call(
