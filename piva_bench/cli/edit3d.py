@@ -105,11 +105,11 @@ def edit3d(
 
     denoiser = load_denoiser(path, device=device, dtype=getattr(torch, dtype.value))
     variant.attach_models(denoiser, profile)
-    opened = sources.open_scene(scene, denoiser.resolution, frames)
+    assert isinstance(variant.follow, FieldEditParams)
+    opened = sources.open_scene(scene, variant.follow.view_size or denoiser.resolution, frames)
     for line in opened.notes:
         typer.echo(line, err=True)
     colour = _behind(given, opened.background)
-    assert isinstance(variant.follow, FieldEditParams)
     chosen = variant.cls(variant.params)
     stages = (
         ("fitting the field", variant.follow.fit_steps),

@@ -11,7 +11,9 @@ from piva_bench.cli import options, values
 from piva_bench.errors import UnknownName, UserError
 
 if TYPE_CHECKING:
+    from piva_bench.data.sample import Sample
     from piva_bench.diffusion.denoiser import Denoiser
+    from piva_bench.profiles import Profile
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -19,6 +21,8 @@ EXAMPLES = """
 piva-bench profile --method sds,dds,piva --batch-sizes 1,4,16
 
 piva-bench profile --shape sd-1.5 --device cuda --dtype bfloat16 --batch-sizes 1,4,8
+
+piva-bench profile --method piva --dataset objaverse --param fit_resolution=128 --param view_size=128 --batch-sizes 1
 """
 
 
@@ -26,6 +30,16 @@ def profile(
     method: options.Method = ["sds", "dds", "piva_analytic", "piva"],  # noqa: B006 (typer reads it, nothing writes)
     profile: options.ProfileName = "embedded",
     param: options.Param = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            "-d",
+            help="Measure edits of its first samples; of scenes with what it takes to render and encode views.",
+            show_default="random pictures",
+        ),
+    ] = None,
+    data_root: options.DataRoot = None,
     batch_sizes: Annotated[str, typer.Option(help="Edits at once, comma-separated.")] = "1,4,16",
     steps: Annotated[int, typer.Option(min=1, help="Steps that are timed.")] = 5,
     shape: Annotated[
@@ -43,24 +57,39 @@ def profile(
 ) -> None:
     """Measure UNet evaluations, FLOPs, seconds by part and memory of a step, by method and batch size.
 
-    Writes profile.csv and profile.md. Pictures are random: what they show does not change what they cost.
+    Writes profile.csv and profile.md. Pictures are random: what they show does not change what they cost. Fields of
+    scenes that have not been fitted before are fog of the same size, which costs somewhat more to render.
     """
     from piva_bench.files import write_atomic
     from piva_bench.profiles import get_profile
     from piva_bench.report.profile import profile_frame, profile_markdown
     from piva_bench.runs.profile import profile as measure
+    from piva_bench.runs.profile import sample_tasks
     from piva_bench.runs.variants import resolve_variants
 
-    chosen = get_profile(profile)
-    variants = resolve_variants(values.split(method), values.parse_params(param or []), chosen)
+    chosen, samples, kind = get_profile(profile), None, "pictures"
+    if dataset is not None:
+        samples, kind = _samples(dataset, chosen, data_root)
+        chosen = chosen.for_kind(kind)
+    variants = resolve_variants(values.split(method), values.parse_params(param or []), chosen, kind)
     sizes = values.split([batch_sizes])
     if not sizes or not all(size.isdecimal() and int(size) for size in sizes):
         raise UserError(f"--batch-sizes {batch_sizes}: give whole numbers from 1.")
+    if samples is not None and len(samples) < max(map(int, sizes)):
+        raise UserError(f"--batch-sizes {batch_sizes}: {dataset} has {len(samples)} samples.")
     denoiser, head = _load(shape, model or chosen.model, device, dtype.value)
     denoiser.tune(compile=compile, channels_last=channels_last)
     head += ", compiled" * compile + ", channels last" * channels_last
+    for variant in variants:
+        variant.attach_models(denoiser, chosen)
+    tasks = None
+    if samples is not None:
+        head += f" · {dataset}"
+        tasks = sample_tasks(denoiser, samples, chosen.resolution)
     costs = []
-    for cost in measure([(v.requested, v) for v in variants], denoiser, sorted(map(int, sizes)), steps):
+    for cost in measure(
+        [(v.requested, v) for v in variants], denoiser, sorted(map(int, sizes)), steps, tasks
+    ):
         costs.append(cost)
         typer.echo(
             f"{cost.method} at batch {cost.batch_size}: {cost.seconds * 1e3:.2f} ms a step and edit, "
@@ -76,6 +105,17 @@ def profile(
     except OSError as error:
         raise UserError(f"Cannot write to {folder}: {error.strerror or error}. Give --output-dir.") from error
     typer.echo(table)
+
+
+def _samples(name: str, profile: Profile, data_root: Path | None) -> tuple[list[Sample], str]:
+    """A dataset's samples that can be read, and what they are."""
+    from piva_bench.data.sample import UnreadableSample
+    from piva_bench.registry import DATASETS
+    from piva_bench.runs.kinds import kind_of_samples
+
+    opened = DATASETS.load(name)(profile, data_root)
+    samples = [sample for sample in opened.samples if not isinstance(sample, UnreadableSample)]
+    return samples, kind_of_samples(samples).name
 
 
 def _load(shape: str | None, model: str, device: str, dtype: str) -> tuple[Denoiser, str]:

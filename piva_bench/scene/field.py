@@ -155,7 +155,9 @@ class RadianceField(nn.Module):
         # Slices: at 256 voxels the places of all nodes would be larger than the field.
         for z, nodes in enumerate(self.nodes()):
             at = (nodes - other.low) / other.grid.voxel / last * 2 - 1
-            values = F.grid_sample(other.raw, at[None, None], align_corners=True, padding_mode="border")[0, :, 0]
+            values = F.grid_sample(other.raw, at[None, None], align_corners=True, padding_mode="border")[
+                0, :, 0
+            ]
             # A voxel's thickness is that of its share of the other's, and softplus(x) = log(1 + e^x).
             thickness = F.softplus(values[0]) * (self.grid.voxel / other.grid.voxel)
             values[0] = torch.where(self.open[z], torch.expm1(thickness.clamp(min=1e-6)).log(), EMPTY)
@@ -190,9 +192,7 @@ class RadianceField(nn.Module):
         keep = self._at(self.open, self._lattice(rays, ray, depth).round().long())
         return ray[keep], number[keep], depth[keep], count
 
-    def _runs(
-        self, rays: Rays, near: Tensor, far: Tensor, pace: Tensor, count: int
-    ) -> tuple[Tensor, Tensor]:
+    def _runs(self, rays: Rays, near: Tensor, far: Tensor, pace: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Runs of samples that may meet an open voxel: their ray and the number of their first sample [N]."""
         # From a run's middle to a sample, and both are rounded to a node.
         reach = math.ceil((RUN * self.step / 2 + 1) / BLOCK)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from piva_bench.errors import DataError
 from piva_bench.scene.field import Grid, RadianceField, Rays, camera_rays
+from piva_bench.scene.params import COARSE
 from piva_bench.scene.regularisers import density_variation
 from piva_bench.scene.views import PosedViews
 
@@ -29,8 +30,6 @@ class FitParams:
     seed: int = 0
 
 
-START = 64
-"""Voxels along the box with which the fit of a larger field begins."""
 EMPTY = 0.03
 """Weight of the alpha of rays that show the background's very colour, in opaque views.
 
@@ -123,7 +122,7 @@ def growth(resolution: int) -> list[int]:
     the shape, and only details are left (coarse to fine, as DVGO's progressive scaling).
     """
     sizes = [resolution]
-    while sizes[0] > START:
+    while sizes[0] > COARSE:
         sizes.insert(0, -(-sizes[0] // 2))
     return sizes
 
@@ -154,7 +153,9 @@ def _train(
     rays, target = _pixels(field, views, device)
     behind = None if background is None else torch.tensor(background, device=device)
     decay = (params.last_rate / params.learning_rate) ** (1 / max(params.steps - 1, 1))
-    optimizer = torch.optim.Adam([field.raw], lr=params.learning_rate * decay**steps.start, betas=(0.9, 0.99), eps=1e-12)
+    optimizer = torch.optim.Adam(
+        [field.raw], lr=params.learning_rate * decay**steps.start, betas=(0.9, 0.99), eps=1e-12
+    )
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)
     for step in steps:
         chosen = torch.randint(len(target), (params.rays,), generator=generator).to(device)
