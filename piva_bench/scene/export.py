@@ -100,9 +100,14 @@ def _y_up(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
     return turned
 
 
-@torch.no_grad()
 def normal_views(field: RadianceField, cameras: Cameras) -> PosedViews:
-    """Pictures of a field's normals: the steepest fall of opacity, in the world's axes, (n + 1) / 2 as colour."""
+    """Pictures of a field's normals; see ``field_of_normals``."""
+    return field_of_normals(field).render_views(cameras)
+
+
+@torch.no_grad()
+def field_of_normals(field: RadianceField) -> RadianceField:
+    """The field in the colours of its normals: the steepest fall of opacity, in the world's axes, (n + 1) / 2."""
     opacity = 1 - torch.exp(-field.density)
     for _ in range(SMOOTHINGS):
         opacity = torch.nn.functional.avg_pool3d(opacity[None, None], 3, stride=1, padding=1)[0, 0]
@@ -110,4 +115,4 @@ def normal_views(field: RadianceField, cameras: Cameras) -> PosedViews:
     shown = copy.deepcopy(field)
     normals = falls / falls.norm(dim=0).clamp(min=1e-6)
     shown.raw[0, 1:] = ((normals + 1) / 2).clamp(1e-3, 1 - 1e-3).logit()
-    return shown.render_views(cameras)
+    return shown

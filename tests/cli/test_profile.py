@@ -8,6 +8,7 @@ import torch
 
 from piva_bench.cli.app import EXIT_USER_ERROR
 from piva_bench.diffusion.load import load_denoiser
+from piva_bench.profiles import PROFILES
 from piva_bench.runs.profile import MODEL, _sections, matrix_speed, random_tasks
 
 
@@ -59,10 +60,11 @@ def test_the_table_of_a_profile(cli, bench, tmp_path):
     assert 0.7 < piva["backward_gflops"] / (2 * dds["forward_gflops"] / 4) < 1.3
 
 
-def test_a_scenes_profile_counts_rendering_and_encoding_too(cli, bench, tmp_path, monkeypatch):
+def test_a_scenes_profile_counts_rendering_and_encoding_too(cli, bench, tiny_profile, tmp_path, monkeypatch):
     monkeypatch.setenv("PIVA_BENCH_FIELDS", str(tmp_path / "fields"))
     given = ("--batch-sizes", "1", "--steps", "1", "-o", "p", "--model", bench / "model")
     stored = ("--data-root", Path(__file__).parents[2] / "datasets" / "objaverse" / "studio")
+    monkeypatch.setitem(PROFILES, "embedded", tiny_profile.model_copy(update={"resolution": 64}))
     sizes = (*stored, "--param", "fit_resolution=16", "--param", "views=1", "--param", "view_size=32")
     code, out, err = cli("profile", "-m", "dds", "-d", "objaverse", *given, *sizes)
     assert code == 0, err
