@@ -6,9 +6,11 @@ Meshes are as a glTF file has them: y up, the front towards +z, in the field's o
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import trimesh
 from skimage.measure import marching_cubes
@@ -71,22 +73,30 @@ def to_glb(mesh: trimesh.Trimesh) -> bytes:
     vertex colours are linear, as glTF has them (section 3.7.2.1).
     """
     turned = _y_up(mesh)
-    colours = np.asarray(turned.visual.vertex_colors).copy()
-    colours[:, :3] = np.rint(to_light(colours[:, :3] / 255) * 255)
-    turned.visual.vertex_colors = colours
+    turned.visual.vertex_colors = light_colours(turned)
 
     def unlit(tree: dict[str, Any]) -> None:
-        tree["extensionsUsed"] = [*tree.get("extensionsUsed", []), "KHR_materials_unlit"]
-        tree["materials"] = [
-            {
-                "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0},
-                "extensions": {"KHR_materials_unlit": {}},
-            }
-        ]
-        for primitive in (one for each in tree["meshes"] for one in each["primitives"]):
-            primitive["material"] = 0
+        unlit_material(tree, [one for each in tree["meshes"] for one in each["primitives"]])
 
     return bytes(trimesh.exchange.gltf.export_glb(trimesh.Scene(turned), tree_postprocessor=unlit))
+
+
+def light_colours(mesh: trimesh.Trimesh) -> npt.NDArray[np.uint8]:
+    """[N, 4] a mesh's display colours as the linear ones that glTF has."""
+    colours = np.asarray(mesh.visual.vertex_colors).copy()
+    colours[:, :3] = np.rint(to_light(colours[:, :3] / 255) * 255)
+    return colours
+
+
+def unlit_material(tree: dict[str, Any], primitives: Sequence[dict[str, Any]]) -> None:
+    """Gives primitives of a glTF tree one new material that shows vertex colours as they are."""
+    name = "KHR_materials_unlit"
+    tree["extensionsUsed"] = sorted({*tree.get("extensionsUsed", []), name})
+    plain = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
+    materials = [*tree.get("materials", []), {"pbrMetallicRoughness": plain, "extensions": {name: {}}}]
+    tree["materials"] = materials
+    for primitive in primitives:
+        primitive["material"] = len(materials) - 1
 
 
 def to_ply(mesh: trimesh.Trimesh) -> bytes:
