@@ -21,6 +21,9 @@ from piva_bench.scene.field import RadianceField
 ELEVATION = 20.0
 """Degrees above the horizon of a turntable."""
 
+SEEN = 0.1
+"""Optical thickness of a voxel from which it counts as part of the thing: an edit's room to grow does not."""
+
 
 def read_camera_path(path: Path, height: int | None = None) -> tuple[Cameras, float]:
     """The cameras of a path, and how many seconds it takes.
@@ -59,8 +62,9 @@ def read_camera_path(path: Path, height: int | None = None) -> tuple[Cameras, fl
 
 
 def turntable(field: RadianceField, frames: int, size: int) -> Cameras:
-    """Once round what is open of a field, from the front, as far away as the rig stands from a thing of that size."""
-    nodes = field.nodes()[field.open]
+    """Once round what is seen of a field, from the front, as far away as the rig stands from a thing of that size."""
+    seen = field.density.detach() > SEEN
+    nodes = field.nodes()[seen if seen.any() else field.open]
     low, high = (part.cpu().numpy() for part in (nodes.amin(0), nodes.amax(0)))
     distance = RIG.distance * float((high - low).max()) / RIG.edge
     turn = orbit(
