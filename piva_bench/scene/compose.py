@@ -17,8 +17,11 @@ from piva_bench.scene.export import TO_Y_UP, field_mesh, light_colours, unlit_ma
 from piva_bench.scene.field import RadianceField, grow
 from piva_bench.scene.subject import Frame, load_model
 
-OPACITY, COLOUR = 0.25, 0.1
-"""A voxel has changed if its opacity has, or its colour where it is opaque, by so much of 1."""
+OPACITY, COLOUR, SOLID = 0.1, 0.1, 0.15
+"""A place has changed if its mean opacity has by so much, or its mean colour by so much where both are as solid."""
+MEAN = 5
+"""Voxels along an edge that the means are of. An edit moves every voxel a little and at random: after 8 steps of DDS on
+a bear one voxel's colour was off by 0.1 in the median, the mean of 125 by 0.01, and in one of a hundred by 0.06."""
 REACH = 2
 """Voxels about a changed one that belong to the edit: a fitted wall lies so far from the triangles it shows."""
 NAME = "edited surface"
@@ -68,10 +71,18 @@ def compose(path: Path, before: RadianceField, after: RadianceField) -> tuple[by
 @torch.no_grad()
 def changed(before: RadianceField, after: RadianceField) -> Tensor:
     """[Z, Y, X] voxels that an edit has changed for the eye, and those about them."""
-    old, new = (1 - torch.exp(-field.density.cpu()) for field in (before, after))
-    paint = (before.colour.cpu() - after.colour.cpu()).abs().amax(dim=0)
-    moved = ((old - new).abs() > OPACITY) | ((paint > COLOUR) & (torch.minimum(old, new) > OPACITY))
+    (old, old_paint), (new, new_paint) = (_means(field) for field in (before, after))
+    paint = (old_paint - new_paint).abs().amax(dim=0)
+    moved = ((old - new).abs() > OPACITY) | ((paint > COLOUR) & (torch.minimum(old, new) > SOLID))
     return grow(moved, REACH)
+
+
+def _means(field: RadianceField) -> tuple[Tensor, Tensor]:
+    """Mean opacity [Z, Y, X] and mean colour [3, Z, Y, X] about each node; what is clear has no colour."""
+    opacity = 1 - torch.exp(-field.density.cpu())
+    values = torch.cat([opacity[None], field.colour.cpu() * opacity])
+    mean = torch.nn.functional.avg_pool3d(values[None], MEAN, stride=1, padding=MEAN // 2)[0]
+    return mean[0], mean[1:] / mean[0].clamp(min=1e-6)
 
 
 def _triangles(path: Path) -> list[trimesh.Trimesh]:
