@@ -70,6 +70,7 @@ class MethodCard(BaseModel):
     summary: str
     kind: Literal["distillation", "sampling", "reference"]
     uses_mask: bool = False
+    needs_reference: bool = Field(default=False, description="edits only samples that have a counterfactual")
     strength: Strength | None = Field(
         default=None, description="the parameter a trade-off curve is swept over"
     )

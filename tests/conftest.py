@@ -45,6 +45,9 @@ def cli(bench, tiny_profile, monkeypatch, capsys, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PIVA_BENCH_DATA_ROOT", str(bench / "data"))
+    monkeypatch.setenv(
+        "PIVA_BENCH_NO_REFERENCE", "1"
+    )  # tests count edits; those of reference rows take it away
     monkeypatch.setenv("PIVA_BENCH_WORKERS", "1")  # what is patched here is not patched in other processes
 
     def run(*arguments):

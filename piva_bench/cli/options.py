@@ -159,6 +159,14 @@ MaskBlend = Annotated[
         "in the latents after every step (steps). Such edits are filed and ranked apart.",
     ),
 ]
+NoReference = Annotated[
+    bool,
+    _option(
+        _WHAT,
+        "--no-reference",
+        help="Leave out the reference rows: the unchanged source, the VAE round trip, the counterfactual.",
+    ),
+]
 Shard = Annotated[
     str | None,
     _option(

@@ -167,9 +167,16 @@ def print_summary(prepared: Prepared, summary: Summary, report: Path) -> None:
         typer.echo(f"failed: {len(failed) - 5} more; see status and reason in the records", err=True)
     minutes, seconds = divmod(round(summary.seconds), 60)
     stored = len(summary.records) - summary.computed
+    rows = list(dict.fromkeys(record.method for record in summary.references))
+    for row in rows:
+        bare = [one for one in summary.references if one.method == row and one.status == "failed"]
+        if bare:
+            first = one_line(f"{bare[0].sample_id}: {bare[0].reason}")
+            typer.echo(f"the reference row {row} lacks {len(bare)} samples: {first}", err=True)
+    beside = f" (and the reference rows {', '.join(rows)})" if rows else ""
     typer.echo(
-        f"{len(summary.records)} edits: {summary.computed} computed, {stored} already stored, {len(failed)} failed; "
-        f"{minutes}:{seconds:02d} min. Tables and pictures: {report}",
+        f"{len(summary.records)} edits{beside}: {summary.computed} computed, {stored} already stored, "
+        f"{len(failed)} failed; {minutes}:{seconds:02d} min. Tables and pictures: {report}",
         err=True,
     )
 
@@ -192,6 +199,8 @@ def print_plan(prepared: Prepared) -> None:
         )
         alias = "" if variant.requested == variant.name else f" (asked for as {variant.requested})"
         typer.echo(f"  {variant.name}{alias}: {given}")
+    for row in prepared.references:
+        typer.echo(f"  {row.name}: reference row, added by itself (--no-reference leaves it out)")
     typer.echo(
         f"{len(prepared.units)} edits: {len(work.done)} stored, {len(work.todo)} to compute"
         + (f", {len(work.retries)} of them failed before" if work.retries else "")

@@ -28,6 +28,7 @@ class RunOptions:
     seed: options.Seed = None
     snapshots: options.Snapshots = None
     mask_blend: options.MaskBlend = None
+    no_reference: options.NoReference = False
     shard: options.Shard = None
     device: options.Device = "auto"
     dtype: options.Precision = options.Dtype.float32
@@ -87,6 +88,7 @@ class RunOptions:
             channels_last=self.channels_last,
             keep_fields=self.keep_fields,
             shard=_shard(self.shard),
+            references=not self.no_reference,
             mask_blend=self.mask_blend.value if self.mask_blend else None,
         )
 

@@ -242,7 +242,7 @@ class AdapterTrainer:
 
     def learn(self, done: TrainingPass) -> Tensor:
         """A step of AdamW for every adapter of a pass; losses [len(specs), B]."""
-        with self.denoiser.section("adapters"), self.denoiser.section("backward"):
+        with self.denoiser.section("adapters"):
             return self._learn(done)
 
     def _learn(self, done: TrainingPass) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +44,8 @@ def load_results(output_dir: Path, protocol: str | None = None, warn: Warn = _wa
     texts have their control characters shown.
 
     Added columns: ``protocol`` and ``fingerprint`` of the scores, ``variant`` (the method, with its
-    parameters where the run holds several settings of it), ``section`` (a key of `SECTIONS`), ``machine``.
+    parameters where the run holds several settings of it), ``section`` (a key of `SECTIONS`), ``machine``,
+    ``undefined`` (why, for each metric that has no value; None where the edit is not scored).
 
     Args:
         output_dir: a run's directory.
@@ -79,6 +81,7 @@ def load_results(output_dir: Path, protocol: str | None = None, warn: Warn = _wa
             "section": _BY_MASK[record.mask] if record.mask else sections[record.method],
             "machine": printable(machine),
             **_values(scores.get(record.key), known),
+            "undefined": _undefined(scores.get(record.key), known),
         }
         for record in records
     ]
@@ -111,6 +114,20 @@ def head(results: pd.DataFrame) -> list[str]:
     ]
 
 
+def table_order(section: str, label: str) -> tuple[int, list[str | float]]:
+    """Where a row stands among others: by section, then by name, numbers in it by their size."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", label)
+    return list(SECTIONS).index(section), [float(part) if i % 2 else part for i, part in enumerate(parts)]
+
+
+def variants_in_order(results: pd.DataFrame) -> list[tuple[str, str]]:
+    """Section and name of every variant, as tables, sheets and galleries show them."""
+    pairs = results[["section", "variant"]].drop_duplicates().itertuples(index=False)
+    return sorted(
+        ((str(section), str(variant)) for section, variant in pairs), key=lambda pair: table_order(*pair)
+    )
+
+
 def _shown(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: printable(value) if isinstance(value, str) else value for name, value in fields.items()}
 
@@ -134,6 +151,22 @@ def _scores_of_one_version(
 def _values(score: ScoreFile | None, known: Mapping[str, MetricInfo]) -> dict[str, float]:
     values = score.values if score else {}
     return {name: math.nan if value is None else value for name, value in values.items() if name in known}
+
+
+def _undefined(score: ScoreFile | None, known: Mapping[str, MetricInfo]) -> dict[str, str] | None:
+    if score is None:
+        return None
+    return {name: printable(why) for name, why in score.undefined.items() if name in known}
+
+
+def undefined_samples(results: pd.DataFrame) -> dict[tuple[str, str], frozenset[str]]:
+    """For each metric and reason the samples of which no edit has a value, for that reason."""
+    found: dict[tuple[str, str], set[str]] = {}
+    scored = results[results["undefined"].notna()]
+    for sample_id, reasons in scored.groupby("sample_id")["undefined"]:
+        for item in set.intersection(*(set(each.items()) for each in reasons)):
+            found.setdefault(item, set()).add(str(sample_id))
+    return {item: frozenset(samples) for item, samples in sorted(found.items())}
 
 
 def _manifest(output_dir: Path) -> dict[str, Any]:

@@ -208,7 +208,7 @@ class Manifest:
                 "params": variant.params_dict(),
                 "section": section_of(variant.cls.card),
             }
-            for variant in prepared.variants
+            for variant in (*prepared.variants, *prepared.references)
         ]
         self._content.setdefault("runs", []).append(
             {

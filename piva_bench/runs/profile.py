@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import time
+<<<<<<< HEAD
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+=======
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+>>>>>>> main
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.errors import UserError
 from piva_bench.method import EditTask
 from piva_bench.params import LatentParams
 from piva_bench.runs.batch_size import PeakMemory
+<<<<<<< HEAD
 from piva_bench.runs.kinds import KINDS
 from piva_bench.runs.kinds.base import Task
 from piva_bench.runs.kinds.pictures import latent_params
@@ -36,6 +42,13 @@ _CPU_ATTENTION = {
         lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(grad, q, k, v)
     ),
 }
+=======
+from piva_bench.runs.counting import Counting
+from piva_bench.runs.kinds.pictures import latent_params
+from piva_bench.runs.variants import Variant
+
+MODEL, ADAPTERS = "model", "adapters"
+>>>>>>> main
 WORDS = ("cup", "boat", "lamp", "drum", "vase")
 
 
@@ -196,22 +209,10 @@ def _edit(
 def step_flops(variant: Variant, denoiser: Denoiser, tasks: Sequence[Task]) -> tuple[float, float]:
     """Forward and backward FLOPs of a step of one edit: products of the networks, a scene's encoder included."""
     marks: list[tuple[int, int]] = []
-    backward = 0
-    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
-
-        @contextmanager
-        def section(name: str) -> Iterator[None]:
-            nonlocal backward
-            before = counter.get_total_flops()
-            yield
-            if name == "backward":
-                backward += counter.get_total_flops() - before
-
-        with _observed(denoiser, section):
-            _edit(variant, tasks, denoiser, 2, lambda _: marks.append((counter.get_total_flops(), backward)))
-    (all_before, back_before), (all_after, back_after) = marks
-    total, back = all_after - all_before, back_after - back_before
-    return float(total - back), float(back)
+    with Counting() as count:
+        _edit(variant, tasks, denoiser, 2, lambda _: marks.append((count.forward, count.backward)))
+    (forward, backward), (all_forward, all_backward) = marks
+    return float(all_forward - forward), float(all_backward - backward)
 
 
 @contextmanager
@@ -267,15 +268,18 @@ def _outermost(
         finally:
             busy = False
 
+<<<<<<< HEAD
     return section
 
 
 @contextmanager
 def _observed(denoiser: Denoiser, section: Callable[[str], AbstractContextManager[None]]) -> Iterator[None]:
     """Within the block the denoiser's sections are somebody's to measure."""
+=======
+>>>>>>> main
     before, denoiser.section = denoiser.section, section
     try:
-        yield
+        yield spent
     finally:
         denoiser.section = before
 

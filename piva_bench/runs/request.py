@@ -17,6 +17,7 @@ from piva_bench.runs.kinds import kind_of_samples
 from piva_bench.runs.masks import check_blend
 from piva_bench.runs.plan import Unit, make_units, select_samples
 from piva_bench.runs.record import ENGINE, Setup
+from piva_bench.runs.references import fitting, reference_rows
 from piva_bench.runs.shard import Shard
 from piva_bench.runs.variants import Variant, resolve_variants
 
@@ -36,7 +37,11 @@ Workers = Annotated[int, Field(ge=1)] | Literal["auto"]
 
 
 class RunRequest(BaseModel):
-    """A run as asked for: the options of ``piva-bench run``."""
+    """A run as asked for: the options of ``piva-bench run``.
+
+    Attributes:
+        references: whether the run adds the reference rows by itself.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,6 +66,7 @@ class RunRequest(BaseModel):
     snapshots: tuple[int, ...] = ()
     shard: Shard | None = None
     mask_blend: MaskBlend | None = None
+    references: bool = False
     executor: Literal["local", "ray"] = "local"
     ray_address: str | None = None
     timeout: float | None = Field(default=None, gt=0)
@@ -99,6 +105,8 @@ class Prepared:
     dataset: Dataset
     samples: list[Sample]
     variants: list[Variant]
+    references: list[Variant]
+    """The reference rows that the run adds by itself."""
     model_path: Path
     device: str
     setup: Setup
@@ -124,7 +132,7 @@ class Prepared:
         denoiser = load_denoiser(
             self.model_path, device=self.device, dtype=getattr(torch, self.request.dtype)
         )
-        for variant in self.variants:
+        for variant in (*self.variants, *self.references):
             variant.attach_models(denoiser, self.profile)
         denoiser.tune(compile=self.request.compile, channels_last=self.request.channels_last)
         return denoiser
@@ -223,6 +231,10 @@ def prepare(
         check_blend(request.mask_blend, variants)
     samples = select_samples(dataset.samples, request.samples, request.limit)
     samples = request.shard.of(samples) if request.shard else samples
+    references: list[Variant] = []
+    if request.references:
+        kind = kind_of_samples(dataset.samples).name
+        references = reference_rows(variants, samples, request.params, profile, kind)
     device = resolve_device(request.device)
     model_path = resolve_model(request.model or profile.model)
     if reader := PromptReader.of_model(model_path):
@@ -238,16 +250,20 @@ def prepare(
         dtype=request.dtype,
         engine=ENGINE,
     )
+    units = make_units(setup, variants, samples, request.seeds, request.mask_blend)
+    for row in references:
+        units += make_units(setup, [row], fitting(row, samples), request.seeds)
     return Prepared(
         request=request,
         profile=profile,
         dataset=dataset,
         samples=samples,
         variants=variants,
+        references=references,
         model_path=model_path,
         device=device,
         setup=setup,
-        units=make_units(setup, variants, samples, request.seeds, request.mask_blend),
+        units=units,
         output_dir=output_dir_of(request),
         notes=tuple(notes),
     )

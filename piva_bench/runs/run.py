@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 from piva_bench.runs.inside import Warn
@@ -23,16 +23,18 @@ class Summary:
     """What came of a run.
 
     Attributes:
-        records: of all edits of the plan, in its order.
+        records: of all edits that were asked for, in the plan's order.
         computed: how many of them this run made.
         seconds: wall time.
         unscored: how many have a picture and no scores, for a file of the sample (a mask, a counterfactual) is bad.
+        references: of the reference rows that the run added by itself; whatever becomes of them is nobody's failure.
     """
 
     records: list[Record]
     computed: int
     seconds: float
     unscored: int = 0
+    references: tuple[Record, ...] = ()
 
     @property
     def failed(self) -> list[Record]:
@@ -117,7 +119,11 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
                 watcher.warn(line)
             size = prepared.request.batch_size
             about = size if size != "auto" else interrupted or PROVISIONAL_BATCH
-            pool = open_pool(prepared, len(work.groups(about, by_sample)))
+            # Reference rows take next to no time: no worker is started for them.
+            own = {row.key for row in prepared.references}
+            groups = work.groups(about, by_sample)
+            costly = sum(any(batch.variant.key not in own for batch in group) for group in groups)
+            pool = open_pool(prepared, max(1, costly))
             try:
                 watcher.started(len(work.todo), headline, pool.workers)
                 size = pool.batch_size(work.todo, interrupted)
@@ -135,19 +141,31 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
             for record in work.done:
                 if scorer.score(store, record, watcher.warn) is None:
                     unscored.add(record.key)
-        by_key = {record.key: record for record in (*work.done, *made)}
-        records = [by_key[unit.key] for unit in prepared.units]
-        bare = sum(record.status == "ok" and record.key in unscored for record in records)
-        summary = Summary(records, len(made), time.monotonic() - start, bare)
+        summary = _summary(
+            prepared, [*work.done, *made], {r.key for r in made}, unscored, time.monotonic() - start
+        )
         if work.todo:
             manifest.end(
                 computed=len(made),
                 reused=len(work.done),
-                failed=len(summary.failed),
+                failed=sum(record.status == "failed" for record in (*summary.records, *summary.references)),
                 seconds=round(summary.seconds, 1),
             )
             manifest.save(store)
     return summary
+
+
+def _summary(
+    prepared: Prepared, found: Sequence[Record], made: Set[str], unscored: Set[str], seconds: float
+) -> Summary:
+    """What came of the plan, the edits that were asked for apart from the reference rows."""
+    own = {row.key for row in prepared.references}
+    by_key = {record.key: record for record in found}
+    records = [by_key[unit.key] for unit in prepared.units if unit.variant.key not in own]
+    references = tuple(by_key[unit.key] for unit in prepared.units if unit.variant.key in own)
+    bare = sum(record.status == "ok" and record.key in unscored for record in records)
+    computed = sum(record.key in made for record in records)
+    return Summary(records, computed, seconds, bare, references)
 
 
 def _compute(

@@ -6,7 +6,11 @@ Meshes are as a glTF file has them: y up, the front towards +z, in the field's o
 from __future__ import annotations
 
 import copy
+<<<<<<< HEAD
 from collections.abc import Sequence
+=======
+import io
+>>>>>>> main
 from typing import Any
 
 import numpy as np
@@ -102,6 +106,22 @@ def unlit_material(tree: dict[str, Any], primitives: Sequence[dict[str, Any]]) -
 def to_ply(mesh: trimesh.Trimesh) -> bytes:
     """A mesh of ``field_mesh`` as binary PLY, with display colours."""
     return bytes(trimesh.exchange.ply.export_ply(_y_up(mesh), encoding="binary"))
+
+
+def from_ply(data: bytes) -> trimesh.Trimesh:
+    """The mesh that ``to_ply`` wrote, in the world's axes.
+
+    Raises:
+        DataError: it is none, or has no triangle.
+    """
+    try:
+        mesh = trimesh.load_mesh(io.BytesIO(data), file_type="ply", process=False)
+        if not len(mesh.faces):
+            raise ValueError("it has no triangle")
+    except Exception as error:  # trimesh raises whatever it meets in a foreign file
+        raise DataError(f"a stored mesh is no PLY: {' '.join(str(error).split())[:200]}") from error
+    mesh.vertices = np.asarray(mesh.vertices) @ TO_Y_UP
+    return mesh
 
 
 def _y_up(mesh: trimesh.Trimesh) -> trimesh.Trimesh:

@@ -60,6 +60,7 @@ def test_the_table_of_a_profile(cli, bench, tmp_path):
     assert 0.7 < piva["backward_gflops"] / (2 * dds["forward_gflops"] / 4) < 1.3
 
 
+<<<<<<< HEAD
 def test_a_scenes_profile_counts_rendering_and_encoding_too(cli, bench, tiny_profile, tmp_path, monkeypatch):
     monkeypatch.setenv("PIVA_BENCH_FIELDS", str(tmp_path / "fields"))
     given = ("--batch-sizes", "1", "--steps", "1", "-o", "p", "--model", bench / "model")
@@ -84,6 +85,55 @@ def test_a_scenes_profile_counts_rendering_and_encoding_too(cli, bench, tiny_pro
     assert "| render | encoder |" in out
     assert not (tmp_path / "fields").exists()  # nothing is fitted to be measured
     assert "has 32 samples" in cli("profile", "-d", "objaverse", *stored, "--batch-sizes", "99")[2]
+=======
+def test_the_table_of_whole_edits(cli, bench, tmp_path):
+    def counted(method, steps):
+        code, out, err = cli(
+            "profile",
+            "--count",
+            "-m",
+            method,
+            "--param",
+            f"steps={steps}",
+            "--param",
+            "dds.guidance_scale=3",
+            "-o",
+            "p",
+        )
+        assert code == 0, err
+        with (tmp_path / "p" / "costs.csv").open() as file:
+            rows = {
+                row.pop("method"): {k: float(v or 0) for k, v in row.items()} for row in csv.DictReader(file)
+            }
+        assert (tmp_path / "p" / "costs.md").read_text().strip() == out.strip()
+        return rows
+
+    few, more = (counted("dds,piva,ids,identity", steps) for steps in (1, 3))
+    assert list(few) == ["dds", "piva", "ids", "identity"]
+    assert {name: (row["unet_rows"], row["training_rows"]) for name, row in more.items()} == {
+        "dds": (12, 0), "piva": (24, 6), "ids": (30, 18), "identity": (0, 0),
+    }  # fmt: skip
+    # What a step adds is its rows; attention's products are the rest.
+    by_hand = flops_of_a_row(load_denoiser(bench / "model").unet, 8) / 1e9
+    for name, rows in (("dds", 4), ("ids", 10)):
+        step = (more[name]["forward_gflops"] - few[name]["forward_gflops"]) / 2
+        assert rows * by_hand < step < 1.2 * rows * by_hand
+    # A backward pass through frozen layers costs about as much as the forward pass of its rows; attention's twice.
+    forward = (more["dds"]["forward_gflops"] - few["dds"]["forward_gflops"]) / 2 / 4
+    backward = (more["ids"]["backward_gflops"] - few["ids"]["backward_gflops"]) / 2 / 6
+    assert 0.7 < backward / forward < 1.5
+    assert more["dds"]["backward_gflops"] == 0 < more["piva"]["backward_gflops"]
+    assert 0 < more["dds"]["peak_memory_mb"] < more["ids"]["peak_memory_mb"]
+    # The same when it is asked for last, though the prompts have been encoded by then.
+    assert counted("ids,dds", 1)["dds"] == few["dds"]
+
+
+def test_groups_are_counted_and_what_cannot_edit_is_named(cli):
+    code, out, err = cli("profile", "--count", "-m", "reference", "-o", "p")
+    assert code == 0, err
+    assert "`vae_roundtrip`" in out
+    assert "left out: counterfactual" in err
+>>>>>>> main
 
 
 def test_time_in_the_model_is_counted_once(denoiser):

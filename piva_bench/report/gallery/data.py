@@ -13,7 +13,7 @@ import pandas as pd
 
 from piva_bench.data.sample import Sample
 from piva_bench.report.contact_sheet import changed_words
-from piva_bench.report.results import SECTIONS, head, metrics_of
+from piva_bench.report.results import SECTIONS, head, metrics_of, variants_in_order
 from piva_bench.runs.inside import folder_inside
 from piva_bench.text import one_line
 
@@ -42,12 +42,8 @@ def gallery_data(
         DataError: the frame mixes set-ups.
     """
     metrics = metrics_of(results)
-    order = list(SECTIONS)
-    variants = results[["section", "variant"]].drop_duplicates()
-    variants = variants.sort_values(
-        ["section", "variant"], key=lambda c: c.map(order.index) if c.name == "section" else c
-    )
-    names = list(variants["variant"])
+    variants = variants_in_order(results)
+    names = [variant for _, variant in variants]
     types = results.drop_duplicates("sample_id").set_index("sample_id")["edit_type"].sort_index()
     seeds = sorted({int(seed) for seed in results["seed"]})
     ids = sorted(types.index, key=lambda i: (types[i], i))
@@ -56,7 +52,7 @@ def gallery_data(
         "head": head(results),
         "metrics": [asdict(metric) for metric in metrics],
         "sections": SECTIONS,
-        "variants": [{"name": v, "section": s} for s, v in variants.itertuples(index=False)],
+        "variants": [{"name": v, "section": s} for s, v in variants],
         "seeds": seeds,
         "thumbnails": thumbnails,
         "samples": [_sample(i, str(types[i]), samples.get(i), pictures.get(i, {})) for i in ids],

@@ -9,6 +9,7 @@ import jinja2
 import pandas as pd
 
 from piva_bench.data.sample import Sample
+from piva_bench.report.curves import to_png
 from piva_bench.report.gallery.data import find_films, gallery_data, to_script
 from piva_bench.report.gallery.pictures import (
     SMALL,
@@ -17,7 +18,9 @@ from piva_bench.report.gallery.pictures import (
     write_edits,
     write_sample_pictures,
 )
-from piva_bench.runs.inside import Warn, ignore, make_way, write_own
+from piva_bench.report.html import front_page
+from piva_bench.report.strength import Headline
+from piva_bench.runs.inside import Warn, ignore, make_way, remove_file, write_own
 from piva_bench.runs.store import Store
 
 ASSETS = Path(__file__).parent / "assets"
@@ -32,6 +35,7 @@ def write_gallery(
     samples: Mapping[str, Sample],
     output_dir: Path,
     warn: Warn = ignore,
+    front: Headline | None = None,
 ) -> Path:
     """Write the gallery of a run; returns the page to open.
 
@@ -41,6 +45,7 @@ def write_gallery(
         samples: the dataset's samples by id.
         output_dir: the run's directory, for its pictures.
         warn: told about pictures that are torn and left out.
+        front: the figure and table that the page begins with.
 
     Raises:
         DataError: the frame mixes set-ups.
@@ -77,6 +82,12 @@ def write_gallery(
         write_own(folder / name, (ASSETS / name).read_bytes())
     template = (ASSETS / "index.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page = environment.from_string(template).render(title=data["title"], scripts=SCRIPTS)
+    page = environment.from_string(template).render(
+        title=data["title"], scripts=SCRIPTS, front=front_page(front, "strength.png") if front else ""
+    )
+    if front:
+        write_own(folder / "strength.png", to_png(front.figure()))
+    else:
+        remove_file(folder / "strength.png", warn)
     write_own(folder / "index.html", page.encode())
     return folder / "index.html"

@@ -29,7 +29,7 @@ class Scenes(Kind):
     """See ``Kind``."""
 
     name = "scenes"
-    protocols = "views-v1 and views-clean score 3D edits"
+    protocols = "views-v1, views-clean and voxhammer-v1 score 3D edits"
     resumes = True
 
     def task(
@@ -94,6 +94,7 @@ class Scenes(Kind):
         """See ``Kind.pair``."""
         assert isinstance(sample, SceneSample), "a scene's"
         source, reference = sample.load_turntable(), sample.load_counterfactual()
+        region = sample.load_region()
         return ViewsPair(
             source=source.views,
             edited=edit.views(source.views.cameras),
@@ -101,6 +102,9 @@ class Scenes(Kind):
             backgrounds=source.backgrounds,
             backdrops=sample.load_backdrops(),
             prompts={side: sample.prompts(side) for side in SIDES},
+            target_prompt=sample.target_prompt,
+            region=region,
+            surface=None if region is None else edit.surface(),
         )
 
 
