@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,14 +12,12 @@ from piva_bench.cli import options, values
 from piva_bench.errors import UnknownName, UserError
 
 if TYPE_CHECKING:
-<<<<<<< HEAD
-    from piva_bench.data.sample import Sample
-=======
     from pandas import DataFrame
 
->>>>>>> main
+    from piva_bench.data.sample import Sample
     from piva_bench.diffusion.denoiser import Denoiser
     from piva_bench.profiles import Profile
+    from piva_bench.runs.variants import Variant
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -27,11 +26,9 @@ piva-bench profile --method sds,dds,piva --batch-sizes 1,4,16
 
 piva-bench profile --shape sd-1.5 --device cuda --dtype bfloat16 --batch-sizes 1,4,8
 
-<<<<<<< HEAD
-piva-bench profile --method piva --dataset objaverse --param fit_resolution=128 --param view_size=128 --batch-sizes 1
-=======
 piva-bench profile --count --method all
->>>>>>> main
+
+piva-bench profile --method piva --dataset objaverse --param fit_resolution=128 --param view_size=128 --batch-sizes 1
 """
 
 
@@ -72,35 +69,26 @@ def profile(
 ) -> None:
     """Measure UNet evaluations, FLOPs, seconds by part and memory of a step, by method and batch size.
 
-<<<<<<< HEAD
-    Writes profile.csv and profile.md. Pictures are random: what they show does not change what they cost. Fields of
+    Writes profile.csv and profile.md; with --count, costs.csv and costs.md. Pictures are random: what they show does not change what they cost. Fields of
     scenes that have not been fitted before are fog of the same size, which costs somewhat more to render.
-=======
-    Writes profile.csv and profile.md; with --count, costs.csv and costs.md. Pictures are random: what they show does
-    not change what they cost.
->>>>>>> main
     """
     from piva_bench.profiles import get_profile
-    from piva_bench.report.profile import costs_frame, costs_markdown, profile_frame, profile_markdown
-    from piva_bench.runs.costs import edit_cost
+    from piva_bench.report.profile import profile_frame, profile_markdown
     from piva_bench.runs.groups import members
     from piva_bench.runs.profile import profile as measure
     from piva_bench.runs.profile import sample_tasks
     from piva_bench.runs.variants import resolve_variants
 
-<<<<<<< HEAD
     chosen, samples, kind = get_profile(profile), None, "pictures"
     if dataset is not None:
         samples, kind = _samples(dataset, chosen, data_root)
         chosen = chosen.for_kind(kind)
-    variants = resolve_variants(values.split(method), values.parse_params(param or []), chosen, kind)
-=======
-    chosen = get_profile(profile)
-    names, left_out = members(values.split(method), "pictures")
+    if count and kind == "scenes":
+        raise UserError("--count counts edits of pictures: leave --dataset out.")
+    names, left_out = members(values.split(method), kind)
     for line in left_out:
         typer.echo(line, err=True)
-    variants = resolve_variants(names, values.parse_params(param or []), chosen)
->>>>>>> main
+    variants = resolve_variants(names, values.parse_params(param or []), chosen, kind)
     sizes = values.split([batch_sizes])
     if not sizes or not all(size.isdecimal() and int(size) for size in sizes):
         raise UserError(f"--batch-sizes {batch_sizes}: give whole numbers from 1.")
@@ -109,30 +97,16 @@ def profile(
     denoiser, head = _load(shape, model or chosen.model, device, dtype.value)
     denoiser.tune(compile=compile, channels_last=channels_last)
     head += ", compiled" * compile + ", channels last" * channels_last
-<<<<<<< HEAD
+    folder = output_dir or Path("results/profile")
     for variant in variants:
         variant.attach_models(denoiser, chosen)
+    if count:
+        _count(variants, denoiser, folder, head)
+        return
     tasks = None
     if samples is not None:
         head += f" · {dataset}"
         tasks = sample_tasks(denoiser, samples, chosen.resolution)
-=======
-    folder = output_dir or Path("results/profile")
-    if count:
-        counted = []
-        for variant in variants:
-            variant.attach_models(denoiser, chosen)
-            try:
-                counted.append(edit_cost(variant, denoiser))
-            except UserError as error:
-                typer.echo(f"left out: {error}", err=True)
-                continue
-            typer.echo(f"{variant.requested}: {counted[-1].rows} UNet rows", err=True)
-        if not counted:
-            raise UserError("None of these methods has edited the picture: see the lines above.")
-        _write(folder, "costs", costs_frame(counted), costs_markdown(counted, head))
-        return
->>>>>>> main
     costs = []
     for cost in measure(
         [(v.requested, v) for v in variants], denoiser, sorted(map(int, sizes)), steps, tasks
@@ -146,6 +120,24 @@ def profile(
     if not costs:
         raise UserError("None of these methods has steps to measure: give one of kind distillation.")
     _write(folder, "profile", profile_frame(costs), profile_markdown(costs, head))
+
+
+def _count(variants: Sequence[Variant], denoiser: Denoiser, folder: Path, head: str) -> None:
+    """Writes what whole edits cost."""
+    from piva_bench.report.profile import costs_frame, costs_markdown
+    from piva_bench.runs.costs import edit_cost
+
+    counted = []
+    for variant in variants:
+        try:
+            counted.append(edit_cost(variant, denoiser))
+        except UserError as error:
+            typer.echo(f"left out: {error}", err=True)
+            continue
+        typer.echo(f"{variant.requested}: {counted[-1].rows} UNet rows", err=True)
+    if not counted:
+        raise UserError("None of these methods has edited the picture: see the lines above.")
+    _write(folder, "costs", costs_frame(counted), costs_markdown(counted, head))
 
 
 def _write(folder: Path, name: str, frame: DataFrame, table: str) -> None:

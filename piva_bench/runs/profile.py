@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import time
-<<<<<<< HEAD
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-=======
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
->>>>>>> main
 
 import torch
 
@@ -21,7 +15,7 @@ from piva_bench.errors import UserError
 from piva_bench.method import EditTask
 from piva_bench.params import LatentParams
 from piva_bench.runs.batch_size import PeakMemory
-<<<<<<< HEAD
+from piva_bench.runs.counting import Counting
 from piva_bench.runs.kinds import KINDS
 from piva_bench.runs.kinds.base import Task
 from piva_bench.runs.kinds.pictures import latent_params
@@ -33,22 +27,6 @@ if TYPE_CHECKING:
 MODEL, ADAPTERS, RENDER, ENCODER = "model", "adapters", "render", "encoder"
 PARTS = (MODEL, ADAPTERS, RENDER, ENCODER)
 """Of a step, as the denoiser's sections are called; the last two are of scenes alone."""
-# PyTorch's counter does not know its own attention on a CPU.
-_CPU_ATTENTION = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
-        lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
-    ),
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-        lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(grad, q, k, v)
-    ),
-}
-=======
-from piva_bench.runs.counting import Counting
-from piva_bench.runs.kinds.pictures import latent_params
-from piva_bench.runs.variants import Variant
-
-MODEL, ADAPTERS = "model", "adapters"
->>>>>>> main
 WORDS = ("cup", "boat", "lamp", "drum", "vase")
 
 
@@ -268,18 +246,15 @@ def _outermost(
         finally:
             busy = False
 
-<<<<<<< HEAD
     return section
 
 
 @contextmanager
 def _observed(denoiser: Denoiser, section: Callable[[str], AbstractContextManager[None]]) -> Iterator[None]:
     """Within the block the denoiser's sections are somebody's to measure."""
-=======
->>>>>>> main
     before, denoiser.section = denoiser.section, section
     try:
-        yield spent
+        yield
     finally:
         denoiser.section = before
 

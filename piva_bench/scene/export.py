@@ -6,11 +6,8 @@ Meshes are as a glTF file has them: y up, the front towards +z, in the field's o
 from __future__ import annotations
 
 import copy
-<<<<<<< HEAD
-from collections.abc import Sequence
-=======
 import io
->>>>>>> main
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np

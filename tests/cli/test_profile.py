@@ -60,32 +60,6 @@ def test_the_table_of_a_profile(cli, bench, tmp_path):
     assert 0.7 < piva["backward_gflops"] / (2 * dds["forward_gflops"] / 4) < 1.3
 
 
-<<<<<<< HEAD
-def test_a_scenes_profile_counts_rendering_and_encoding_too(cli, bench, tiny_profile, tmp_path, monkeypatch):
-    monkeypatch.setenv("PIVA_BENCH_FIELDS", str(tmp_path / "fields"))
-    given = ("--batch-sizes", "1", "--steps", "1", "-o", "p", "--model", bench / "model")
-    stored = ("--data-root", Path(__file__).parents[2] / "datasets" / "objaverse" / "studio")
-    monkeypatch.setitem(PROFILES, "embedded", tiny_profile.model_copy(update={"resolution": 64}))
-    sizes = (*stored, "--param", "fit_resolution=16", "--param", "views=1", "--param", "view_size=32")
-    code, out, err = cli("profile", "-m", "dds", "-d", "objaverse", *given, *sizes)
-    assert code == 0, err
-    with (tmp_path / "p" / "profile.csv").open() as file:
-        (row,) = csv.DictReader(file)
-    values = {name: float(value) for name, value in row.items() if value and name != "method"}
-    parts = [values[f"{name}_ms"] for name in ("model", "render", "encoder", "harness", "adapters")]
-    assert sum(parts) == pytest.approx(values["ms"])
-    assert min(parts[:3]) > 0 == parts[4]
-    # Of one view: four UNet rows, and the encoder twice forward (edit and source) and once backward.
-    assert values["unet_rows"] == 4
-    unet = 4 * flops_of_a_row(load_denoiser(bench / "model").unet, 8) / 1e9
-    assert values["forward_gflops"] > unet
-    assert values["backward_gflops"] > 0
-    assert all(values[f"{name}_peak_mb"] > 50 for name in ("model", "render", "encoder"))
-    assert "adapters_peak_mb" not in values
-    assert "| render | encoder |" in out
-    assert not (tmp_path / "fields").exists()  # nothing is fitted to be measured
-    assert "has 32 samples" in cli("profile", "-d", "objaverse", *stored, "--batch-sizes", "99")[2]
-=======
 def test_the_table_of_whole_edits(cli, bench, tmp_path):
     def counted(method, steps):
         code, out, err = cli(
@@ -133,7 +107,32 @@ def test_groups_are_counted_and_what_cannot_edit_is_named(cli):
     assert code == 0, err
     assert "`vae_roundtrip`" in out
     assert "left out: counterfactual" in err
->>>>>>> main
+
+
+def test_a_scenes_profile_counts_rendering_and_encoding_too(cli, bench, tiny_profile, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIVA_BENCH_FIELDS", str(tmp_path / "fields"))
+    given = ("--batch-sizes", "1", "--steps", "1", "-o", "p", "--model", bench / "model")
+    stored = ("--data-root", Path(__file__).parents[2] / "datasets" / "objaverse" / "studio")
+    monkeypatch.setitem(PROFILES, "embedded", tiny_profile.model_copy(update={"resolution": 64}))
+    sizes = (*stored, "--param", "fit_resolution=16", "--param", "views=1", "--param", "view_size=32")
+    code, out, err = cli("profile", "-m", "dds", "-d", "objaverse", *given, *sizes)
+    assert code == 0, err
+    with (tmp_path / "p" / "profile.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    values = {name: float(value) for name, value in row.items() if value and name != "method"}
+    parts = [values[f"{name}_ms"] for name in ("model", "render", "encoder", "harness", "adapters")]
+    assert sum(parts) == pytest.approx(values["ms"])
+    assert min(parts[:3]) > 0 == parts[4]
+    # Of one view: four UNet rows, and the encoder twice forward (edit and source) and once backward.
+    assert values["unet_rows"] == 4
+    unet = 4 * flops_of_a_row(load_denoiser(bench / "model").unet, 8) / 1e9
+    assert values["forward_gflops"] > unet
+    assert values["backward_gflops"] > 0
+    assert all(values[f"{name}_peak_mb"] > 50 for name in ("model", "render", "encoder"))
+    assert "adapters_peak_mb" not in values
+    assert "| render | encoder |" in out
+    assert not (tmp_path / "fields").exists()  # nothing is fitted to be measured
+    assert "has 32 samples" in cli("profile", "-d", "objaverse", *stored, "--batch-sizes", "99")[2]
 
 
 def test_time_in_the_model_is_counted_once(denoiser):
