@@ -69,8 +69,9 @@ def profile(
 ) -> None:
     """Measure UNet evaluations, FLOPs, seconds by part and memory of a step, by method and batch size.
 
-    Writes profile.csv and profile.md; with --count, costs.csv and costs.md. Pictures are random: what they show does not change what they cost. Fields of
-    scenes that have not been fitted before are fog of the same size, which costs somewhat more to render.
+    Writes profile.csv and profile.md; with --count, costs.csv and costs.md. Pictures are random: what they show does
+    not change what they cost. Fields of scenes that have not been fitted before are fog of the same size, which costs
+    somewhat more to render.
     """
     from piva_bench.profiles import get_profile
     from piva_bench.report.profile import profile_frame, profile_markdown
@@ -89,11 +90,7 @@ def profile(
     for line in left_out:
         typer.echo(line, err=True)
     variants = resolve_variants(names, values.parse_params(param or []), chosen, kind)
-    sizes = values.split([batch_sizes])
-    if not sizes or not all(size.isdecimal() and int(size) for size in sizes):
-        raise UserError(f"--batch-sizes {batch_sizes}: give whole numbers from 1.")
-    if samples is not None and len(samples) < max(map(int, sizes)):
-        raise UserError(f"--batch-sizes {batch_sizes}: {dataset} has {len(samples)} samples.")
+    sizes = _sizes(batch_sizes, samples)
     denoiser, head = _load(shape, model or chosen.model, device, dtype.value)
     denoiser.tune(compile=compile, channels_last=channels_last)
     head += ", compiled" * compile + ", channels last" * channels_last
@@ -120,6 +117,16 @@ def profile(
     if not costs:
         raise UserError("None of these methods has steps to measure: give one of kind distillation.")
     _write(folder, "profile", profile_frame(costs), profile_markdown(costs, head))
+
+
+def _sizes(given: str, samples: Sequence[Sample] | None) -> list[int]:
+    """Numbers of edits at once, rising."""
+    sizes = values.split([given])
+    if not sizes or not all(size.isdecimal() and int(size) for size in sizes):
+        raise UserError(f"--batch-sizes {given}: give whole numbers from 1.")
+    if samples is not None and len(samples) < max(map(int, sizes)):
+        raise UserError(f"--batch-sizes {given}: the dataset has {len(samples)} samples.")
+    return sorted(map(int, sizes))
 
 
 def _count(variants: Sequence[Variant], denoiser: Denoiser, folder: Path, head: str) -> None:
