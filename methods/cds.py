@@ -25,6 +25,7 @@ class CDSParams(DDSParams):
         3.0,
         ge=0,
         le=1000,
+        tune=(1.0, 3.0, 10.0),
         source="official code",
         description="w_cut; beside DDS's gradient times 2000 / 4096",
     )

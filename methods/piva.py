@@ -6,12 +6,13 @@ choices: the paper's own settings were not available.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
 from methods.dds import DDS, DDSParams
-from piva_bench.distillation.params import AdapterParams, AdapterSpec, DistillationParams
+from piva_bench.distillation.params import AdapterSpec, DistillationParams, SourceAdapterParams
 from piva_bench.method import MethodCard, Strength
 from piva_bench.params import MethodParams, parameter
 from piva_bench.session.query import Query
@@ -34,8 +35,11 @@ class PreservationParams(DDSParams):
         return DDSParams(**{name: getattr(self, name) for name in DDSParams.model_fields})
 
 
-class PivaParams(PreservationParams, AdapterParams):
+class PivaParams(PreservationParams, SourceAdapterParams):
     """DDS's recipe, the regulariser's weight and form, and its two adapters."""
+
+    stamp: ClassVar[Mapping[str, Any]] = {"psi_warmup": 0}
+    """What came before ``source_steps``, as records of edits without either have it."""
 
     combination: Literal["sum", "mix"] = parameter(
         "sum", source="assumed", description="sum: DDS + lambda reg; mix: (1 - lambda) DDS + lambda reg"
@@ -56,18 +60,24 @@ class PivaParams(PreservationParams, AdapterParams):
     psi_mode: Literal["online", "pretrained"] = parameter(
         "online",
         source="seed",
-        description="the source's adapter psi is trained beside the edit, or only before it (psi_warmup)",
+        description="the source's adapter psi is trained beside the edit, or only before it (source_steps)",
     )
-    psi_warmup: int = parameter(
-        0, ge=0, le=100_000, source="assumed", description="training steps of psi before the edit begins"
+    phi_start: Literal["prior", "psi"] = parameter(
+        "prior",
+        source="assumed",
+        absent="prior",
+        description="what the edit's adapter phi begins as: the frozen prior, or psi as source_steps left it (the edit "
+        "begins as the source, which psi then knows)",
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.combination == "mix" and self.preservation_weight > 1:
             raise ValueError("combination=mix needs a preservation_weight of at most 1")
-        if self.psi_mode == "pretrained" and self.psi_warmup == 0:
-            raise ValueError("psi_mode=pretrained needs psi_warmup steps, for example psi_warmup=200")
+        if self.psi_mode == "pretrained" and self.source_steps == 0:
+            raise ValueError("psi_mode=pretrained needs source_steps, for example source_steps=200")
+        if self.phi_start == "psi" and self.source_steps == 0:
+            raise ValueError("phi_start=psi needs source_steps, for example source_steps=100")
         return self
 
 
@@ -122,10 +132,11 @@ class Piva(Preserving, DDS):
         """Adapter psi on the source, phi on the edit; none at weight 0."""
         if self.params.preservation_weight == 0:
             return ()
-        online = self.params.psi_mode == "online"
+        p = self.params
+        start = "psi" if p.phi_start == "psi" else None
         return (
-            AdapterSpec("psi", data="source", prompt="source", warmup=self.params.psi_warmup, online=online),
-            AdapterSpec("phi", data="edit", prompt=self.params.edit_score_prompt),
+            AdapterSpec("psi", data="source", prompt="source", online=p.psi_mode == "online"),
+            AdapterSpec("phi", data="edit", prompt=p.edit_score_prompt, start=start),
         )
 
     def gradient(self, step: Step) -> Tensor:

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
+TUNING = Path("results/tuning")
+"""Where ``piva-bench tune`` writes, below the working directory."""
 
 
 def absolute(path: Path) -> Path:
@@ -19,6 +21,14 @@ def data_root() -> Path:
     if (checkout / "pyproject.toml").is_file() and (checkout / "datasets").is_dir():
         return checkout / "datasets"
     return _PACKAGE / "_embedded"
+
+
+def tuning_dir() -> Path:
+    """What the defaults of profiles were tuned by: ``results/tuning`` of a checkout, else the copy inside the wheel."""
+    checkout = _PACKAGE.parent
+    if (checkout / "pyproject.toml").is_file():
+        return checkout / TUNING
+    return _PACKAGE / "_tuning"
 
 
 def embedded_model_dir() -> Path:

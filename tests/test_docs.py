@@ -20,6 +20,7 @@ from piva_bench.metrics.protocol import MetricProtocol, Pair
 from piva_bench.profiles import PROFILES
 from piva_bench.registry import METHODS, _load_from_file
 from piva_bench.runs.costs import edit_cost
+from piva_bench.runs.tuning import search_space
 from piva_bench.runs.variants import resolve_variants
 from tests.harness import records
 from tests.tiny_sd import denoiser, make_tasks, tiny_sd
@@ -82,6 +83,34 @@ def test_the_example_of_a_metric_is_a_protocol():
     flat = protocol.score(Pair(np.zeros_like(noise), noise, None, None, "a", "b"))
     assert flat.values["sharpness"] is None
     assert "one colour" in flat.undefined["sharpness"]
+
+
+def words(values):
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def tuned(space, without):
+    return (
+        "; ".join(f"`{name}` {words(values)}" for name, values in space.items() if name not in without) or "–"
+    )
+
+
+@pytest.mark.parametrize(("page", "kind"), [("methods", "distillation"), ("editors", "sampling")])
+def test_the_pages_say_what_is_tuned(page, kind):
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    for name in METHODS.names():
+        card, strength = METHODS.load(name).card, METHODS.load(name).card.strength
+        if card.kind != kind:
+            continue
+        space = search_space(name, {}, "pictures")
+        row = [
+            f"`{name}`",
+            f"`{strength.parameter}` {words(strength.values)}",
+            tuned(space, {strength.parameter}),
+        ]
+        if kind == "distillation":
+            row.append(tuned(search_space(name, {}, "scenes"), space))
+        assert f"| {' | '.join(row)} |\n" in text, f"docs/{page}.md wants: | {' | '.join(row)} |"
 
 
 def commands():

@@ -31,6 +31,7 @@ from piva_bench.cli import (
     score,
     studio,
     sweep,
+    tune,
     view3d,
 )
 from piva_bench.cli.say import show_warnings_in_a_line
@@ -52,6 +53,7 @@ app = typer.Typer(
 )
 app.command("run", epilog=run.EXAMPLES)(run.run)
 app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep)
+app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
 app.command("edit", epilog=edit.EXAMPLES)(edit.edit)
 app.command("edit3d", epilog=edit3d.EXAMPLES)(edit3d.edit3d)
 app.command("view3d", epilog=view3d.EXAMPLES)(view3d.view3d)

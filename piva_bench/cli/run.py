@@ -145,16 +145,16 @@ def headline(prepared: Prepared) -> str:
 
 
 def replaced_defaults(prepared: Prepared) -> str:
-    """A line for each default that the profile replaced, with the methods it did so for."""
-    whose: dict[tuple[str, object, object], list[str]] = {}
+    """A line for each default that a profile or a tuning replaced, with the methods it did so for."""
+    whose: dict[tuple[str, object, object, str], list[str]] = {}
     for variant in prepared.variants:
-        for name, (own, new) in variant.replaced.items():
-            names = whose.setdefault((name, own, new), [])
+        for name, (own, new, whence) in variant.replaced.items():
+            names = whose.setdefault((name, own, new, whence), [])
             if variant.name not in names:
                 names.append(variant.name)
     return "".join(
-        f"{name}={new} by profile {prepared.profile.name}, not {own} ({', '.join(methods)})\n"
-        for (name, own, new), methods in whose.items()
+        f"{name}={new} by {whence}, not {own} ({', '.join(methods)})\n"
+        for (name, own, new, whence), methods in whose.items()
     )
 
 

@@ -17,7 +17,7 @@ from piva_bench.conformance.tiny_model import make_tasks
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.distillation.method import DistillationMethod
 from piva_bench.method import EditMethod, EditOutcome, EditTask
-from piva_bench.params import LatentParams, MethodParams, faults
+from piva_bench.params import LatentParams, MethodParams, faults, tunables
 
 STEPS = 4
 TOLERANCE = 1e-3
@@ -26,6 +26,10 @@ TOLERANCE = 1e-3
 
 class NotForThisMethod(Exception):
     """A check that says nothing about a method; why, in a few words."""
+
+
+class Advised(Exception):
+    """What a method would do better to have, though it keeps to its contract without."""
 
 
 @dataclass
@@ -78,6 +82,21 @@ def declares_itself(bench: Bench) -> None:
         assert strength.parameter in cls.Params.model_fields, f"strength {strength.parameter} is no parameter"
         for value in strength.values:
             cls.Params(**{strength.parameter: value})
+    for params in (cls.Params, *cls.kinds.values()):
+        for name, values in tunables(params).items():
+            for value in values:
+                params(**{name: value})
+
+
+def has_a_strength(bench: Bench) -> None:
+    """Its card names the parameter that says how strongly it edits, and the values of its curve."""
+    if bench.cls.card.kind == "reference":
+        raise NotForThisMethod("a reference row edits nothing")
+    if bench.cls.card.strength is None:
+        raise Advised(
+            "without strength=Strength(parameter=..., values=...) it has no curve, is compared at one strength alone, "
+            "and `piva-bench tune` finds less to tune"
+        )
 
 
 def edits_every_picture(bench: Bench) -> None:
@@ -192,6 +211,7 @@ def leaves_nothing_behind(bench: Bench) -> None:
 
 CHECKS: tuple[Callable[[Bench], None], ...] = (
     declares_itself,
+    has_a_strength,
     edits_every_picture,
     is_the_same_twice,
     does_not_see_the_batch,
@@ -211,6 +231,7 @@ class Finding:
         says: what it checks, in a sentence.
         fault: what is wrong; None if nothing is.
         skipped: why it does not concern the method.
+        advice: what the method would do better to have; no fault.
         error: what the method raised, where it did.
     """
 
@@ -218,6 +239,7 @@ class Finding:
     says: str
     fault: str | None = None
     skipped: str | None = None
+    advice: str | None = None
     error: Exception | None = None
 
 
@@ -230,6 +252,8 @@ def check_method(cls: type[EditMethod], denoiser: Denoiser) -> Iterator[Finding]
             yield Finding(name, says)
         except NotForThisMethod as why:
             yield Finding(name, says, skipped=str(why))
+        except Advised as advice:
+            yield Finding(name, says, advice=str(advice))
         except AssertionError as fault:
             yield Finding(name, says, fault=str(fault))
         except Exception as error:  # somebody else's code

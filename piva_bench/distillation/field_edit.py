@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from piva_bench.diffusion.kept import digest
 from piva_bench.distillation.scenes import View
 from piva_bench.distillation.state import optimizer_tensors, restore_optimizer
 from piva_bench.method import SceneTask
@@ -81,25 +83,39 @@ class FieldEdit:
         """The edit, with gradients."""
         shown = self.field.render(self._cameras[list(views)])
         self._alpha = shown.alpha
-        return self._view(shown, views, step)
+        return self._view(shown, views, step, self.sample_id)
+
+    def source_digest(self) -> bytes:
+        """See ``EditableScene.source_digest``."""
+        field, cameras = self.source, self._cameras
+        words = [
+            field.grid,
+            (field.step, field.floor, self.still),
+            (cameras.width, cameras.height),
+            [source for source, _ in self._prompts],
+        ]
+        arrays = torch.from_numpy(
+            np.concatenate([cameras.camera_to_world.ravel(), cameras.intrinsics.ravel()])
+        )
+        places = [self._backgrounds] if self.still else []
+        return digest(repr(words).encode(), field.raw, field.open, arrays, *places)
 
     @torch.no_grad()
-    def show_source(self, view: int, step: int) -> View:
+    def show_source(self, view: int, step: int, name: str) -> View:
         """The source, before what the edit stands before."""
         if view not in self._source_views:
             self._source_views[view] = self.source.render(self._cameras[[view]])
-        return self._view(self._source_views[view], [view], step)
+        return self._view(self._source_views[view], [view], step, name)
 
-    def _view(self, shown: Rendered, views: Sequence[int], step: int) -> View:
+    def _view(self, shown: Rendered, views: Sequence[int], step: int, name: str) -> View:
         depth = torch.where(shown.alpha >= SOLID, shown.depth, 0).detach()
-        return View(shown.over(self._behind(views, step)), depth)
+        return View(shown.over(self._behind(views, step, name)), depth)
 
-    def _behind(self, views: Sequence[int], step: int) -> Tensor:
+    def _behind(self, views: Sequence[int], step: int, name: str) -> Tensor:
         """What the views stand before in a step: the scene's own place, or each a colour of its own."""
         if self.still:
             return self._backgrounds[list(views)]
-        names = view_names(self.sample_id, views)
-        draws = BatchNoise(self.seed, names, self._backgrounds.device)
+        draws = BatchNoise(self.seed, view_names(name, views), self._backgrounds.device)
         return draws.uniform(step, "edit/background", (3, 1, 1))
 
     def state(self, prefix: str) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.distillation.parameterization import source_name
 from piva_bench.errors import UserError
 from piva_bench.session.rows import Observation, view_names
 
@@ -56,8 +58,11 @@ class EditableScene(Protocol):
     def show(self, views: Sequence[int], step: int) -> View:
         """The edit as it is, as a step sees it, with gradients."""
 
-    def show_source(self, view: int, step: int) -> View:
-        """The source as a step sees it, V = 1."""
+    def show_source(self, view: int, step: int, name: str) -> View:
+        """The source as a step sees it, V = 1; random numbers are drawn by a name."""
+
+    def source_digest(self) -> bytes:
+        """Of all that decides what views of the source show, prompts included."""
 
     def penalty(self) -> Tensor:
         """What the edit pays beside the rule's gradient; a scalar."""
@@ -118,7 +123,11 @@ class SceneViews:
             with self.denoiser.section("encoder"):
                 latents = self.denoiser.encode(pictures * 2 - 1)
             self._seen = pictures, latents
-        known = [self._source(number, view, index) for number, views in enumerate(chosen) for view in views]
+        known = [
+            self._source(number, view, index, self.sample_ids[number])
+            for number, views in enumerate(chosen)
+            for view in views
+        ]
         prompts = [scene.prompts(view) for scene, views in pairs for view in views]
         return Observation(
             latents.detach(),
@@ -130,13 +139,27 @@ class SceneViews:
             torch.cat([depth for _, depth in known]),
         )
 
-    def _source(self, number: int, view: int, step: int) -> tuple[Tensor, Tensor]:
+    @cached_property
+    def source_names(self) -> tuple[str, ...]:
+        """See ``Parameterization``."""
+        return tuple(source_name(scene.source_digest()) for scene in self.scenes)
+
+    def observe_sources(self, index: int, samples: Sequence[int]) -> Observation:
+        """The views that step ``index`` looks at, of the sources; see ``Parameterization``."""
+        views = {n: choose_views(self.seed, index, self.scenes[n].count, self.views) for n in samples}
+        known = [self._source(n, view, index, self.source_names[n]) for n in samples for view in views[n]]
+        texts = tuple(self.scenes[n].prompts(view)[0] for n in samples for view in views[n])
+        names = tuple(name for n in samples for name in view_names(self.source_names[n], views[n]))
+        latents, depth = (torch.cat(parts) for parts in zip(*known, strict=True))
+        return Observation(latents, latents, names, texts, texts, depth, depth)
+
+    def _source(self, number: int, view: int, step: int, name: str) -> tuple[Tensor, Tensor]:
         """Latents and depth of a source's view."""
         kept, scene = self._sources[number], self.scenes[number]
         if view in kept:
             return kept[view]
         with self.denoiser.section("render"):
-            shown = scene.show_source(view, step)
+            shown = scene.show_source(view, step, name)
         with self.denoiser.section("encoder"):
             seen = self.denoiser.encode_images(shown.pictures * 2 - 1), shown.depth
         if scene.still:

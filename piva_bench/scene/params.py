@@ -42,7 +42,7 @@ class FieldEditParams(FieldParams):
     """How a field follows the gradient on its views' latents: Adam on its grid."""
 
     recipe: ClassVar[bool] = True
-    stamp: ClassVar[Mapping[str, str]] = {"field": FIELD}
+    stamp: ClassVar[Mapping[str, Any]] = {"field": FIELD}
 
     views: int = parameter(
         2, ge=1, le=64, source="assumed", description="views a step; the adapters of a sample learn from all"
@@ -57,7 +57,12 @@ class FieldEditParams(FieldParams):
         "or scales a capture for; 0 is the scene's own, or the model's. A model knows pictures of its own size best",
     )
     field_learning_rate: float = parameter(
-        0.05, gt=0, le=10, source="assumed", description="Adam's rate on the raw density and colour"
+        0.05,
+        gt=0,
+        le=10,
+        tune=(0.05, 0.1, 0.2),
+        source="assumed",
+        description="Adam's rate on the raw density and colour",
     )
     field_epsilon: float = parameter(
         3e-3,

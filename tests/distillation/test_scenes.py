@@ -104,7 +104,7 @@ def test_every_view_of_a_step_has_a_background_of_its_own_and_shares_it_with_its
     for step in (0, 1):
         shown = edit.show([0, 3], step).pictures
         for row, view in enumerate((0, 3)):
-            source = edit.show_source(view, step).pictures[0]
+            source = edit.show_source(view, step, "scene-0").pictures[0]
             corners[step, view] = shown[row, :, 0, 0]
             drawn = uniform(5, f"scene-0/view{view}", step, "edit/background", (3,))
             torch.testing.assert_close(shown[row, :, 0, 0], drawn)
