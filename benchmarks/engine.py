@@ -87,7 +87,7 @@ class Benchmark:
     def flops(self, method: str, **changes: Any) -> float:
         """FLOPs of an edit's steps."""
         (variant,) = resolve_variants([method], changes, PROFILES["embedded"])
-        return self.steps * sum(step_flops(variant, self.denoiser))
+        return self.steps * sum(step_flops(variant, self.denoiser, random_tasks(self.denoiser, 1)))
 
     def rows(self) -> None:
         """What a row costs in UNet calls of one row, of the loop's rows, and of the engine's, for DDS."""

@@ -24,6 +24,7 @@ from piva_bench.cli import (
     models,
     new,
     profile,
+    render3d,
     report,
     reproduce,
     run,
@@ -56,6 +57,7 @@ app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
 app.command("edit", epilog=edit.EXAMPLES)(edit.edit)
 app.command("edit3d", epilog=edit3d.EXAMPLES)(edit3d.edit3d)
 app.command("view3d", epilog=view3d.EXAMPLES)(view3d.view3d)
+app.command("render3d", epilog=render3d.EXAMPLES)(render3d.render3d)
 app.command("list")(list_.list_)
 app.command("describe")(describe.describe)
 app.command("doctor")(doctor.doctor)

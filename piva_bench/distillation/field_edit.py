@@ -14,6 +14,7 @@ from piva_bench.diffusion.kept import digest
 from piva_bench.distillation.scenes import View
 from piva_bench.distillation.state import optimizer_tensors, restore_optimizer
 from piva_bench.method import SceneTask
+from piva_bench.scene.cameras import Cameras
 from piva_bench.scene.field import Rendered, grow
 from piva_bench.scene.regularisers import (
     colour_variation,
@@ -28,6 +29,8 @@ from piva_bench.session.rows import view_names
 AIR = -5.0
 """Raw density at which opened nodes begin. A gradient is felt there, and none of it is seen: the edit's floor is its
 thickness (0.7 % a voxel), which over the tens of voxels that a ray crosses would be a grey block round the object."""
+MULTIPLE = 8
+"""Of which the sides of views are multiples where a parameter sets their size; 8 is Stable Diffusion's."""
 SOLID = 0.5
 """Alpha from which a pixel has a depth."""
 
@@ -42,10 +45,11 @@ class FieldEdit:
     """
 
     def __init__(self, task: SceneTask, device: torch.device | str, seed: int = 0) -> None:
-        self.sample_id, self.params, self._cameras = task.sample_id, task.params, task.cameras
+        self.sample_id, self.params = task.sample_id, task.params
+        self._cameras = _sized(task.cameras, task.params.view_size)
         self.count, self.seed = len(task.cameras), seed
         self.still = task.params.background == "scene"
-        self._backgrounds = task.backgrounds.to(device)
+        self._backgrounds = _scaled(task.backgrounds.to(device), self._cameras)
         plain = task.source_prompt, task.target_prompt
         sides = task.side_prompts if task.params.view_prompts else {}
         self._prompts = [sides.get(side, plain) for side in task.cameras.view_names]
@@ -140,3 +144,22 @@ class FieldEdit:
             if weight:
                 total = total + weight * term()
         return total
+
+
+def _sized(cameras: Cameras, size: int) -> Cameras:
+    """The cameras with pictures whose long side is ``size``, and sides that an encoder can halve; 0 leaves them."""
+    long = max(cameras.width, cameras.height)
+    if size in (0, long):
+        return cameras
+    width, height = (
+        max(round(side * size / long / MULTIPLE), 1) * MULTIPLE for side in (cameras.width, cameras.height)
+    )
+    return cameras.resized(width, height)
+
+
+def _scaled(pictures: Tensor, cameras: Cameras) -> Tensor:
+    """Pictures [N, 3, h, w] in the cameras' size; those of one colour stay a pixel."""
+    size = cameras.height, cameras.width
+    if pictures.shape[2:] in (size, (1, 1)):
+        return pictures
+    return F.interpolate(pictures, size, mode="bilinear", antialias=True)

@@ -110,15 +110,19 @@ class SceneViews:
         self.scenes, self.denoiser, self.views, self.seed = scenes, denoiser, views, seed
         self.sample_ids = tuple(scene.sample_id for scene in scenes)
         self._sources: list[dict[int, tuple[Tensor, Tensor]]] = [{} for _ in scenes]
-        self._latents: Tensor | None = None
+        self._seen: tuple[Tensor, Tensor] | None = None
 
     def observe(self, index: int) -> Observation:
         """The views of a step; the graph back to the scenes is kept until ``step`` is called."""
         chosen = [choose_views(self.seed, index, scene.count, self.views) for scene in self.scenes]
         pairs = list(zip(self.scenes, chosen, strict=True))
         with torch.inference_mode(False), torch.enable_grad():
-            shown = [scene.show(views, index) for scene, views in pairs]
-            self._latents = self.denoiser.encode(torch.cat([one.pictures for one in shown]) * 2 - 1)
+            with self.denoiser.section("render"):
+                shown = [scene.show(views, index) for scene, views in pairs]
+                pictures = torch.cat([one.pictures for one in shown])
+            with self.denoiser.section("encoder"):
+                latents = self.denoiser.encode(pictures * 2 - 1)
+            self._seen = pictures, latents
         known = [
             self._source(number, view, index, self.sample_ids[number])
             for number, views in enumerate(chosen)
@@ -126,7 +130,7 @@ class SceneViews:
         ]
         prompts = [scene.prompts(view) for scene, views in pairs for view in views]
         return Observation(
-            self._latents.detach(),
+            latents.detach(),
             torch.cat([latents for latents, _ in known]),
             tuple(name for scene, views in pairs for name in view_names(scene.sample_id, views)),
             tuple(source for source, _ in prompts),
@@ -154,22 +158,31 @@ class SceneViews:
         kept, scene = self._sources[number], self.scenes[number]
         if view in kept:
             return kept[view]
-        shown = scene.show_source(view, step, name)
-        seen = self.denoiser.encode_images(shown.pictures * 2 - 1), shown.depth
+        with self.denoiser.section("render"):
+            shown = scene.show_source(view, step, name)
+        with self.denoiser.section("encoder"):
+            seen = self.denoiser.encode_images(shown.pictures * 2 - 1), shown.depth
         if scene.still:
             kept[view] = seen
         return seen
 
     def step(self, gradient: Tensor) -> None:
         """Moves the scenes along a gradient [R, C, h, w]; of a scene's views the mean."""
-        if self._latents is None:
+        if self._seen is None:
             raise RuntimeError("observe() comes before step()")
-        latents, self._latents = self._latents, None
+        (pictures, latents), self._seen = self._seen, None
         with torch.inference_mode(False), torch.enable_grad():
             for scene in self.scenes:
                 scene.optimizer.zero_grad()
             # The gradient may have been made in inference mode, where autograd cannot use it; a copy it can.
             loss = (latents * gradient.clone()).sum() / self.views
-            torch.stack([loss, *(scene.penalty() for scene in self.scenes)]).sum().backward()
-            for scene in self.scenes:
-                scene.optimizer.step()
+            # In two: the encoder's graph is gone before rays are rendered again.
+            section = self.denoiser.section
+            with section("encoder"), section("backward"):
+                (on_pictures,) = torch.autograd.grad(loss, pictures)
+            with section("render"), section("backward"):
+                penalties = [each for scene in self.scenes if (each := scene.penalty()).requires_grad]
+                ones = [torch.ones_like(each) for each in penalties]
+                torch.autograd.backward([pictures, *penalties], [on_pictures, *ones])
+                for scene in self.scenes:
+                    scene.optimizer.step()

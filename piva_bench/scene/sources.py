@@ -50,6 +50,7 @@ class OwnScene:
         notes: what a user should know, a line each.
         background: RGB in [0, 1] that opaque views have at their border; None where they have no such colour, or
             transparency.
+        model: the file of the 3D model that was photographed.
     """
 
     views: PosedViews
@@ -58,6 +59,7 @@ class OwnScene:
     sided: bool
     notes: tuple[str, ...] = ()
     background: tuple[float, float, float] | None = None
+    model: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def open_scene(path: Path, resolution: int, frames: int = FRAMES) -> OwnScene:
         return open_capture(path, resolution, frames)
     taken = photograph(path, RIG.sphere(MODEL_VIEWS, resolution))
     notes = tuple(f"{path}: {line}" for line in taken.notes)
-    return OwnScene(taken.views[0], taken.box, RIG.turntable(frames, resolution), True, notes)
+    turntable = RIG.turntable(frames, resolution)
+    return OwnScene(taken.views[0], taken.box, turntable, True, notes, model=path)
 
 
 def open_capture(path: Path, resolution: int, frames: int = FRAMES, *, square: bool = False) -> OwnScene:

@@ -1,12 +1,14 @@
 """`piva-bench profile`: FLOPs against products counted by hand, and seconds that add up."""
 
 import csv
+from pathlib import Path
 
 import pytest
 import torch
 
 from piva_bench.cli.app import EXIT_USER_ERROR
 from piva_bench.diffusion.load import load_denoiser
+from piva_bench.profiles import PROFILES
 from piva_bench.runs.profile import MODEL, _sections, matrix_speed, random_tasks
 
 
@@ -38,17 +40,17 @@ def test_the_table_of_a_profile(cli, bench, tmp_path):
     assert list(rows) == [("dds", "1"), ("dds", "2"), ("piva", "1"), ("piva", "2")]
     assert (tmp_path / "p" / "profile.md").read_text().strip() == out.strip()
     dds, piva = (
-        {k: float(v) for k, v in rows[name, "2"].items() if k != "method"} for name in ("dds", "piva")
+        {k: float(v) for k, v in rows[name, "2"].items() if k != "method" and v} for name in ("dds", "piva")
     )
     assert (dds["unet_rows"], dds["training_rows"]) == (4, 0)
     assert (piva["unet_rows"], piva["training_rows"]) == (8, 2)
     for row in (dds, piva):
-        parts = [row[name] for name in ("model_ms", "adapter_ms", "harness_ms")]
+        parts = [row[name] for name in ("model_ms", "adapters_ms", "harness_ms")]
         assert min(parts) >= 0
         assert sum(parts) == pytest.approx(row["ms"])
         assert row["floor_ms"] > 0
-    assert dds["adapter_ms"] == dds["backward_gflops"] == 0
-    assert piva["adapter_ms"] > 0
+    assert dds["adapters_ms"] == dds["backward_gflops"] == 0
+    assert piva["adapters_ms"] > 0
     # Attention's products are the rest.
     unet = load_denoiser(bench / "model").unet
     by_hand = 4 * flops_of_a_row(unet, 8) / 1e9
@@ -105,6 +107,32 @@ def test_groups_are_counted_and_what_cannot_edit_is_named(cli):
     assert code == 0, err
     assert "`vae_roundtrip`" in out
     assert "left out: counterfactual" in err
+
+
+def test_a_scenes_profile_counts_rendering_and_encoding_too(cli, bench, tiny_profile, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIVA_BENCH_FIELDS", str(tmp_path / "fields"))
+    given = ("--batch-sizes", "1", "--steps", "1", "-o", "p", "--model", bench / "model")
+    stored = ("--data-root", Path(__file__).parents[2] / "datasets" / "objaverse" / "studio")
+    monkeypatch.setitem(PROFILES, "embedded", tiny_profile.model_copy(update={"resolution": 64}))
+    sizes = (*stored, "--param", "fit_resolution=16", "--param", "views=1", "--param", "view_size=32")
+    code, out, err = cli("profile", "-m", "dds", "-d", "objaverse", *given, *sizes)
+    assert code == 0, err
+    with (tmp_path / "p" / "profile.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    values = {name: float(value) for name, value in row.items() if value and name != "method"}
+    parts = [values[f"{name}_ms"] for name in ("model", "render", "encoder", "harness", "adapters")]
+    assert sum(parts) == pytest.approx(values["ms"])
+    assert min(parts[:3]) > 0 == parts[4]
+    # Of one view: four UNet rows, and the encoder twice forward (edit and source) and once backward.
+    assert values["unet_rows"] == 4
+    unet = 4 * flops_of_a_row(load_denoiser(bench / "model").unet, 8) / 1e9
+    assert values["forward_gflops"] > unet
+    assert values["backward_gflops"] > 0
+    assert all(values[f"{name}_peak_mb"] > 50 for name in ("model", "render", "encoder"))
+    assert "adapters_peak_mb" not in values
+    assert "| render | encoder |" in out
+    assert not (tmp_path / "fields").exists()  # nothing is fitted to be measured
+    assert "has 32 samples" in cli("profile", "-d", "objaverse", *stored, "--batch-sizes", "99")[2]
 
 
 def test_time_in_the_model_is_counted_once(denoiser):
