@@ -60,7 +60,7 @@ def cds(model: Model, task: EditTask, p: Settings) -> Tensor:
         optimizer.zero_grad()
         (p.loss_scale * (z * grad).sum()).backward()
         model.guided(model.add_noise(z, noise, t), t, target, null, p.guidance_scale)
-        loss = sum(patch_nce(features[name][1:2], kept[name], p) for name in kept)
+        loss = sum(patch_nce(kept[name], features[name][1:2], p) for name in kept)
         (p.contrastive_weight * loss).backward()
         optimizer.step()
     for hook in hooks:
