@@ -74,7 +74,18 @@ class Headline:
             "compared in the middle of the strengths that both curves reach; a dash where their curves share one in "
             "fewer than 95 of 100 resamples. [95 % intervals]: bootstrap over samples with all their settings "
             "(over objects where the dataset names them), not corrected for the number of pairs; bold where 0 is "
-            "outside"
+            "outside" + self._points
+        )
+
+    @property
+    def _points(self) -> str:
+        """A warning about methods of which the run holds a point alone."""
+        names = [curve.label for curve in self.curves if curve.kind == "method"]
+        if not names:
+            return ""
+        return (
+            f". Of {', '.join(names)} there is one setting: its hypervolume is one rectangle, which a weaker edit may "
+            "make larger by itself. Sweep its strength (piva-bench sweep) before you call it better"
         )
 
     def figure(self) -> Figure:

@@ -153,6 +153,8 @@ def test_a_sweep_is_compared_at_the_strength_of_the_others(samples, tmp_path):
     # Nothing varies here, so the intervals are the numbers themselves; all of what is dominated is dds's.
     text = strength_markdown(found)
     assert r"| dds | piva | **+100.0 \[+100.0, +100.0\]** | 50.00 | **+50.0 \[+50.0, +50.0\]** |" in text
+    assert "Of dds there is one setting" in found.how
+    assert "there is one setting" not in headline(results[results["method"] == "piva"]).how
     curves = {each.label: each for each in found.curves}
     assert list(curves) == ["dds", "piva (2 settings of weight)"]
     swept = curves["piva (2 settings of weight)"]
