@@ -181,7 +181,14 @@ def folder_removed(bench: Bench) -> list[str]:
     wrong = [] if whole and ended.code == 0 else _said_so(ended)
     if ended.code == 0 and not whole and not finished(bench.out):
         wrong = []  # it was over before the folder was removed
-    return wrong + again(bench, "run")
+    # A record whose picture was taken from it is made again, and rightly.
+    pictures = bench.out / "images"
+    whole_ones = {
+        name: content
+        for name, content in bench.finished().items()
+        if (pictures / name).with_suffix(".png").exists()
+    }
+    return wrong + again(bench, "run", whole_ones)
 
 
 def _cannot_store(bench: Bench, inject: Callable[[], None]) -> list[str]:

@@ -84,7 +84,7 @@ def _read(directory: Path, kind: str, names: Sequence[str], command: str) -> lis
             raise DataError(f"{path}: {told}; render this shard again")
         found.append(arrays)
     if not found:
-        raise DataError(f"no {kind} shards in {directory}; make them with `piva-bench studio {command}`")
+        raise DataError(f"no {command} shards in {directory}; make them with `piva-bench studio {command}`")
     return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 

@@ -47,7 +47,7 @@ def test_a_set_is_edited_scored_and_set_in_a_table(scenes, tmp_path):
     assert "licence: not stated for the whole" in err
     assert "2 edits: 2 computed" in err
     assert "protocol voxhammer-v1 (" in out
-    with (tmp_path / "out" / "report" / "methods.csv").open() as file:
+    with (tmp_path / "out" / "report" / "methods-full.csv").open() as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert set(rows) == {"identity", "dds"}
     for row in rows.values():
