@@ -114,4 +114,4 @@ def trace_json(trace: dict[str, list[float]]) -> bytes:
         name: [float(f"{value:.6g}") if math.isfinite(value) else None for value in values]
         for name, values in trace.items()
     }
-    return sealed(rounded, indent=None)
+    return sealed(rounded, lines=False)

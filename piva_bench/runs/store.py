@@ -273,7 +273,7 @@ class Store:
                     self._write(f"traces/{key}.json", trace_json(edit.trace))
             self._settle()
             self._write(
-                _JOURNAL, sealed({"records": [edit.record.model_dump() for edit in edits]}, indent=None)
+                _JOURNAL, sealed({"records": [edit.record.model_dump() for edit in edits]}, lines=False)
             )
             self._settle()
             self._write_records(edit.record for edit in edits)
