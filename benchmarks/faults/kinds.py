@@ -55,7 +55,8 @@ def signalled(command: str, number: signal.Signals) -> Fault:
         wrong = [] if ended.code in right else [f"exit: {ended.code} of {number.name}: {ended.said[-300:]}"]
         if "Traceback" in ended.said:
             wrong.append(f"reason: a traceback: {ended.said[-300:]}")
-        if ended.code == EXIT_INTERRUPTED and "run the same command again to finish" not in ended.said:
+        begun = ended.said.strip()
+        if ended.code == EXIT_INTERRUPTED and begun and "run the same command again to finish" not in begun:
             wrong.append(f"reason: not said: {ended.said[-300:]}")
         return wrong + again(bench, command)
 
