@@ -14,8 +14,6 @@ engine with half precision, another memory layout and compiled blocks against th
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -23,7 +21,9 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from benchmarks.naive import Naive
+from benchmarks.clock import Clock, compare
+from benchmarks.loops import LOOPS
+from benchmarks.loops.model import Model, settings
 from methods.dds import DDS
 from methods.piva import Piva
 from piva_bench.diffusion.denoiser import Denoiser
@@ -32,29 +32,12 @@ from piva_bench.diffusion.load import load_denoiser
 from piva_bench.diffusion.random_model import random_denoiser
 from piva_bench.errors import UnknownName
 from piva_bench.method import EditTask
+from piva_bench.params import LatentParams
 from piva_bench.profiles import EMBEDDED_MODEL, PROFILES, resolve_model
 from piva_bench.runs.profile import matrix_speed, random_tasks, step_flops
 from piva_bench.runs.variants import resolve_variants
 
 ROWS_OF_DDS = 4
-
-
-class Clock:
-    """Processor and wall seconds of a call; on a GPU both are wall seconds with the device drained."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.cuda = device.type == "cuda"
-
-    def __call__(self, work: Callable[[], Any]) -> tuple[float, float]:
-        """Seconds: (processor, wall)."""
-        if self.cuda:
-            torch.cuda.synchronize()
-        cpu, wall = time.process_time(), time.perf_counter()
-        work()
-        if self.cuda:
-            torch.cuda.synchronize()
-        wall = time.perf_counter() - wall
-        return (wall if self.cuda else time.process_time() - cpu), wall
 
 
 @dataclass
@@ -79,7 +62,7 @@ class Benchmark:
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.denoiser.device)
-        self.naive = Naive(self.denoiser, self.steps)
+        self.copy = Model(self.denoiser)
         # Of a matrix product; for each second that the clock tells.
         self.speed = matrix_speed(self.denoiser.device, self.denoiser.dtype)
         self.speed /= 1 if self.clock.cuda else torch.get_num_threads()
@@ -88,21 +71,23 @@ class Benchmark:
         self, title: str, slow: Callable[[], Any], fast: Callable[[], Any], edits: int, flops: float = 0
     ) -> None:
         """Times both in turn and prints a line; with the FLOPs of an edit, also the bound of the ratio."""
-        times = [(self.clock(slow), self.clock(fast)) for _ in range(self.repeats)]
-        ratios = [a[0] / b[0] for a, b in times]
-        walls = [a[1] / b[1] for a, b in times]
-        each = [statistics.median(side[0] for side in sides) / edits for sides in zip(*times, strict=True)]
+        found = compare(self.clock, slow, fast, self.repeats, (edits, edits))
         print(
-            f"{title:<34} {each[0]:9.3f} {each[1]:9.3f} s/edit   ratio {statistics.median(ratios):5.2f} "
-            f"({min(ratios):.2f} to {max(ratios):.2f})   by wall time {statistics.median(walls):5.2f}"
-            + (f"   bound {each[0] * self.speed / flops:5.2f}" if flops else ""),
+            f"{title:<34} {found.slow:9.3f} {found.fast:9.3f} s/edit   ratio {found.ratio}   "
+            f"by wall time {found.wall}"
+            + (f"   bound {found.slow * self.speed / flops:5.2f}" if flops else ""),
             flush=True,
         )
+
+    def loop(self, rule: DDS) -> None:
+        """The edits of a rule, picture after picture, in its authors' manner."""
+        for task in self.tasks:
+            LOOPS[rule.card.name](self.copy, task, settings(rule.params, LatentParams()))
 
     def flops(self, method: str, **changes: Any) -> float:
         """FLOPs of an edit's steps."""
         (variant,) = resolve_variants([method], changes, PROFILES["embedded"])
-        return self.steps * sum(step_flops(variant, self.denoiser))
+        return self.steps * sum(step_flops(variant, self.denoiser, random_tasks(self.denoiser, 1)))
 
     def rows(self) -> None:
         """What a row costs in UNet calls of one row, of the loop's rows, and of the engine's, for DDS."""
@@ -126,21 +111,19 @@ class Benchmark:
     def dds(self) -> None:
         """DDS against the loop."""
         rule = DDS(DDS.Params(steps=self.steps))
-        self._against_loop("DDS", self.naive.dds, rule, self.flops("dds"))
+        self._against_loop("DDS", rule, self.flops("dds"))
 
     def piva(self) -> None:
         """Piva against the loop."""
         for title, changes in (("Piva", {}), ("Piva, fused training", {"fused_training": True})):
             rule = Piva(Piva.Params(steps=self.steps, **changes))
-            self._against_loop(title, self.naive.piva, rule, self.flops("piva", **changes))
+            self._against_loop(title, rule, self.flops("piva", **changes))
 
-    def _against_loop(
-        self, title: str, loop: Callable[[Sequence[EditTask]], Any], rule: DDS, flops: float
-    ) -> None:
+    def _against_loop(self, title: str, rule: DDS, flops: float) -> None:
         def engine() -> None:
             rule.edit(self.tasks, self.denoiser, 0)
 
-        self.compare(title, lambda: loop(self.tasks), engine, len(self.tasks), flops)
+        self.compare(title, lambda: self.loop(rule), engine, len(self.tasks), flops)
 
     def sweep(self) -> None:
         """A sweep against the loop for each value, and against the engine for each value."""
@@ -148,7 +131,12 @@ class Benchmark:
 
         def loop() -> None:
             for weight in self.weights:
-                self.naive.piva(self.tasks, weight)
+                # Weight 0 is DDS, which a loop for it would not train adapters for.
+                self.loop(
+                    Piva(Piva.Params(steps=self.steps, preservation_weight=weight))
+                    if weight
+                    else DDS(DDS.Params(steps=self.steps))
+                )
 
         def engine(share: bool) -> Callable[[], int]:
             return lambda: sweep(self.denoiser, self.tasks, self.weights, self.steps, share)
@@ -231,13 +219,14 @@ def main(
     print(
         f"{denoiser.path.name}, {samples} pictures of {denoiser.resolution} px, {steps} steps, {dtype}, "
         f"{torch.get_num_threads()} threads, "
-        f"{torch.cuda.get_device_name() if bench.clock.cuda else 'processor seconds'}; "
+        f"{bench.clock.unit}; "
         f"a matrix product runs at {bench.speed / 1e9:.0f} GFLOP/s\n"
         f"{'':<34} {'loop':>9} {'engine':>9}",
         flush=True,
     )
-    Naive(denoiser, 1).piva(tasks[:1])  # warms both up
-    Piva(Piva.Params(steps=1)).edit(tasks, denoiser, 0)
+    once = Piva(Piva.Params(steps=1))  # warms both up
+    LOOPS["piva"](bench.copy, tasks[0], settings(once.params, LatentParams()))
+    once.edit(tasks, denoiser, 0)
     for part in parts:
         getattr(bench, part)()
 

@@ -86,7 +86,7 @@ def fabricate(prepared: Prepared, folder: Path, keep: slice) -> None:
         (folder / "records" / f"{unit.key}.json").write_bytes(sealed(record.model_dump()))
         (folder / "images" / f"{unit.key}.png").write_bytes(png)
         trace = {"loss": list(map(float, rng.uniform(0, 1, 50).round(4)))}
-        (folder / "traces" / f"{unit.key}.json").write_bytes(sealed(trace, indent=None))
+        (folder / "traces" / f"{unit.key}.json").write_bytes(sealed(trace, lines=False))
         (folder / "scores" / "pixels-v1" / f"{unit.key}.json").write_bytes(sealed(scores.model_dump()))
     with Store(folder) as store:
         manifest = Manifest(folder)

@@ -25,6 +25,7 @@ class CDSParams(DDSParams):
         3.0,
         ge=0,
         le=1000,
+        tune=(1.0, 3.0, 10.0),
         source="official code",
         description="w_cut; beside DDS's gradient times 2000 / 4096",
     )
@@ -38,12 +39,14 @@ class CDS(DDS):
     """grad = DDS + (w_cut / scale) a_t d/dx_t l_con.
 
     l_con sums over the outputs of the up blocks' self-attentions, and over patches of 1 and 2 tokens, the PatchNCE
-    loss (arXiv 2007.15651): each place of the target branch is to be told from all others by the source branch there.
-    The official loss is not scaled as DDS's is: ``scale`` is DDS's factor, 2000 / 4096.
+    loss (arXiv 2007.15651) as the official code has it (utils/loss.py, PatchNCELoss): by each place of the source
+    branch the target branch's place is to be told from its others. The paper's equation, as CUT's, asks it the other
+    way round. The official loss is not scaled as DDS's is: ``scale`` is DDS's factor, 2000 / 4096.
     """
 
     card = MethodCard(
         name="cds",
+        version="2",
         title="CDS",
         paper="2311.18608",
         summary="DDS and a contrastive loss on self-attention features that keeps the source's structure.",
@@ -79,14 +82,14 @@ class CDS(DDS):
         for layer, features in kept["target"].items():
             for patch in (1, 2):
                 loss = loss + self._patch_nce(
-                    step, f"{layer}/{patch}", features, kept["source"][layer], patch
+                    step, f"{layer}/{patch}", kept["source"][layer], features, patch
                 )
         (slope,) = torch.autograd.grad(loss.sum(), x.latents)
         step.scalars["contrastive_loss"] = loss.detach()
         return self.delta(step, eps) + p.contrastive_weight / DDS_LOSS_SCALE * x.alpha * slope
 
     def _patch_nce(self, step: Step, purpose: str, query: Tensor, key: Tensor, patch: int) -> Tensor:
-        """The loss [R] of features [R, N, C] at random places of their grid."""
+        """The loss [R] of features [R, N, C], at random places of their grid: of each query among all keys."""
         import torch
         from torch.nn.functional import avg_pool2d, cross_entropy, normalize
 

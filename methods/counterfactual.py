@@ -22,6 +22,7 @@ class Counterfactual(EditMethod):
         paper=None,
         summary="The true edited picture, where the dataset has one: what a perfect edit scores.",
         kind="reference",
+        needs_reference=True,
         idea_code_license="none needed",
     )
 

@@ -29,7 +29,12 @@ class DNAEditParams(MethodParams):
         1, ge=0, le=1000, source="official code", description="guidance of the source's velocity"
     )
     guidance_scale: float = parameter(
-        3.5, ge=0, le=1000, source="official code", description="guidance of the target's velocity"
+        3.5,
+        ge=0,
+        le=1000,
+        tune=(2.0, 3.5, 5.0),
+        source="official code",
+        description="guidance of the target's velocity",
     )
     velocity_share: float = parameter(
         0.8,

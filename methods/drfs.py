@@ -28,6 +28,7 @@ class DRFSParams(WalkParams):
         embedded=5.0,
         ge=0,
         le=1000,
+        tune=(5.0, 10.0, 16.5),
         source="official code",
         description="guidance of the target's velocity; embedded: that of its recipe",
     )

@@ -32,7 +32,12 @@ class EditFriendlyParams(MethodParams):
         3.5, ge=0, le=1000, source="official code", description="guidance under which the noise is found"
     )
     guidance_scale: float = parameter(
-        15, ge=0, le=1000, source="official code", description="guidance of the target"
+        15,
+        ge=0,
+        le=1000,
+        tune=(5.0, 10.0, 15.0),
+        source="official code",
+        description="guidance of the target",
     )
 
 

@@ -34,7 +34,12 @@ class FlowAlignParams(WalkParams):
         description="guidance from the source prompt's to the target prompt's velocity on the edit",
     )
     terminal_weight: float = parameter(
-        0.01, ge=0, le=10, source="paper", description="zeta: weight of the pull to the source's picture"
+        0.01,
+        ge=0,
+        le=10,
+        tune=(0.0, 0.01, 0.1),
+        source="paper",
+        description="zeta: weight of the pull to the source's picture",
     )
 
 

@@ -25,6 +25,7 @@ class FlowEditParams(MethodParams):
         33,
         ge=1,
         le=1000,
+        tune=(20, 33, 45),
         source="official code",
         description="how many of them, from the cleanest, are walked",
     )

@@ -28,6 +28,7 @@ class LEditsPPParams(MethodParams):
         0.1,
         ge=0,
         le=0.99,
+        tune=(0.1, 0.25, 0.4),
         source="official code",
         description="share of steps, from the noisiest, that are left out",
     )

@@ -31,6 +31,7 @@ class MasaCtrlParams(MethodParams):
         0.08,
         ge=0,
         le=1,
+        tune=(0.04, 0.08, 0.2),
         source="official code",
         description="share of steps before the target looks at the source (official: 4 of 50)",
     )

@@ -39,11 +39,17 @@ class P2PParams(MethodParams):
         0.4,
         ge=0,
         le=1,
+        tune=(0.2, 0.4, 0.8),
         source="official code",
         description="share of steps with the source's cross attention",
     )
     self_replace: float = parameter(
-        0.6, ge=0, le=1, source="official code", description="share of steps with the source's self attention"
+        0.6,
+        ge=0,
+        le=1,
+        tune=(0.2, 0.4, 0.6),
+        source="official code",
+        description="share of steps with the source's self attention",
     )
     reweight: float = parameter(
         2,

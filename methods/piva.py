@@ -6,14 +6,16 @@ choices: the paper's own settings were not available.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from methods.dds import DDS, DDSParams
-from piva_bench.distillation.params import AdapterParams, AdapterSpec, DistillationParams
+from methods._preserving import PreservationParams, Preserving, cosine
+from methods.dds import DDS
+from piva_bench.distillation.params import AdapterSpec, DistillationParams, SourceAdapterParams
 from piva_bench.method import MethodCard, Strength
-from piva_bench.params import MethodParams, parameter
+from piva_bench.params import parameter
 from piva_bench.session.query import Query
 
 if TYPE_CHECKING:
@@ -22,20 +24,11 @@ if TYPE_CHECKING:
     from piva_bench.session.step import Step
 
 
-class PreservationParams(DDSParams):
-    """DDS's parameters and the weight of a term that preserves identity."""
-
-    preservation_weight: float = parameter(
-        0.4, ge=0, le=100, source="seed", description="lambda: weight of the regulariser; 0 is DDS"
-    )
-
-    def without_preservation(self) -> DDSParams:
-        """The DDS run this becomes at weight 0."""
-        return DDSParams(**{name: getattr(self, name) for name in DDSParams.model_fields})
-
-
-class PivaParams(PreservationParams, AdapterParams):
+class PivaParams(PreservationParams, SourceAdapterParams):
     """DDS's recipe, the regulariser's weight and form, and its two adapters."""
+
+    stamp: ClassVar[Mapping[str, Any]] = {"psi_warmup": 0}
+    """What came before ``source_steps``, as records of edits without either have it."""
 
     combination: Literal["sum", "mix"] = parameter(
         "sum", source="assumed", description="sum: DDS + lambda reg; mix: (1 - lambda) DDS + lambda reg"
@@ -56,46 +49,25 @@ class PivaParams(PreservationParams, AdapterParams):
     psi_mode: Literal["online", "pretrained"] = parameter(
         "online",
         source="seed",
-        description="the source's adapter psi is trained beside the edit, or only before it (psi_warmup)",
+        description="the source's adapter psi is trained beside the edit, or only before it (source_steps)",
     )
-    psi_warmup: int = parameter(
-        0, ge=0, le=100_000, source="assumed", description="training steps of psi before the edit begins"
+    phi_start: Literal["prior", "psi"] = parameter(
+        "prior",
+        source="assumed",
+        absent="prior",
+        description="what the edit's adapter phi begins as: the frozen prior, or psi as source_steps left it (the edit "
+        "begins as the source, which psi then knows)",
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.combination == "mix" and self.preservation_weight > 1:
             raise ValueError("combination=mix needs a preservation_weight of at most 1")
-        if self.psi_mode == "pretrained" and self.psi_warmup == 0:
-            raise ValueError("psi_mode=pretrained needs psi_warmup steps, for example psi_warmup=200")
+        if self.psi_mode == "pretrained" and self.source_steps == 0:
+            raise ValueError("psi_mode=pretrained needs source_steps, for example source_steps=200")
+        if self.phi_start == "psi" and self.source_steps == 0:
+            raise ValueError("phi_start=psi needs source_steps, for example source_steps=100")
         return self
-
-
-class Preserving:
-    """What DDS with a term that preserves identity has in common: at weight 0 it is DDS, record and all."""
-
-    card: ClassVar[MethodCard]
-    params: PreservationParams
-
-    def preserve(self, step: Step, delta: Tensor, regulariser: Tensor) -> Tensor:
-        """The gradient with the term, and in the step's scalars what the term is like.
-
-        ``regulariser``: its size; ``converged_cosine``: of it and z - z_src, where memorised adapters would point;
-        ``regulariser_share``: of lambda times its norm in the sum of both terms' norms.
-        """
-        pull, size = self.params.preservation_weight * regulariser, norm(regulariser)
-        step.scalars["regulariser"] = size / regulariser[0].numel() ** 0.5
-        step.scalars["converged_cosine"] = cosine(regulariser, step.latents - step.source_latents)
-        step.scalars["regulariser_share"] = norm(pull) / (norm(pull) + norm(delta)).clamp(min=1e-12)
-        return delta + pull
-
-    @classmethod
-    def canonical(cls, params: MethodParams) -> tuple[str, MethodParams]:
-        """Weight 0 is DDS."""
-        assert isinstance(params, PreservationParams)
-        if params.preservation_weight == 0:
-            return DDS.card.name, params.without_preservation()
-        return cls.card.name, params
 
 
 class Piva(Preserving, DDS):
@@ -122,10 +94,11 @@ class Piva(Preserving, DDS):
         """Adapter psi on the source, phi on the edit; none at weight 0."""
         if self.params.preservation_weight == 0:
             return ()
-        online = self.params.psi_mode == "online"
+        p = self.params
+        start = "psi" if p.phi_start == "psi" else None
         return (
-            AdapterSpec("psi", data="source", prompt="source", warmup=self.params.psi_warmup, online=online),
-            AdapterSpec("phi", data="edit", prompt=self.params.edit_score_prompt),
+            AdapterSpec("psi", data="source", prompt="source", online=p.psi_mode == "online"),
+            AdapterSpec("phi", data="edit", prompt=p.edit_score_prompt, start=start),
         )
 
     def gradient(self, step: Step) -> Tensor:
@@ -156,13 +129,3 @@ class Piva(Preserving, DDS):
         if p.combination == "mix":
             delta = (1 - p.preservation_weight) * delta
         return self.preserve(step, delta, regulariser)
-
-
-def norm(values: Tensor) -> Tensor:
-    """Euclidean norm [R] of each row."""
-    return values.flatten(1).norm(dim=1)
-
-
-def cosine(one: Tensor, other: Tensor) -> Tensor:
-    """Cosine [R] of each pair of rows; 0 where a row is zero."""
-    return (one * other).flatten(1).sum(dim=1) / (norm(one) * norm(other)).clamp(min=1e-12)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from methods._preserving import PreservationParams, Preserving
 from methods.dds import DDS
-from methods.piva import PreservationParams, Preserving
 from piva_bench.distillation.params import DistillationParams
 from piva_bench.method import MethodCard, Strength
 from piva_bench.session.query import Query

@@ -31,10 +31,20 @@ class PnPParams(MethodParams):
         7.5, ge=0, le=1000, source="official code", description="classifier-free guidance of the target"
     )
     feature_share: float = parameter(
-        0.8, ge=0, le=1, source="official code", description="share of steps with the source's features"
+        0.8,
+        ge=0,
+        le=1,
+        tune=(0.6, 0.8, 1.0),
+        source="official code",
+        description="share of steps with the source's features",
     )
     attention_share: float = parameter(
-        0.5, ge=0, le=1, source="official code", description="share of steps with the source's self attention"
+        0.5,
+        ge=0,
+        le=1,
+        tune=(0.3, 0.5, 0.7),
+        source="official code",
+        description="share of steps with the source's self attention",
     )
     negative_prompt: str = parameter(
         "ugly, blurry, black, low res, unrealistic",

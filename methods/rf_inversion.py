@@ -29,7 +29,12 @@ class RFInversionParams(MethodParams):
         description="how far the way out is steered to the noise drawn",
     )
     eta: float = parameter(
-        0.9, ge=0, le=1, source="official code", description="how far the way in is steered to the source"
+        0.9,
+        ge=0,
+        le=1,
+        tune=(0.7, 0.8, 0.9),
+        source="official code",
+        description="how far the way in is steered to the source",
     )
     steered: float = parameter(
         0.25,

@@ -29,7 +29,12 @@ class SDEditParams(MethodParams):
         description="share of the schedule that is noised (diffusers: 0.8)",
     )
     guidance_scale: float = parameter(
-        7.5, ge=0, le=1000, source="official code", description="classifier-free guidance (diffusers: 7.5)"
+        7.5,
+        ge=0,
+        le=1000,
+        tune=(3.0, 5.0, 7.5),
+        source="official code",
+        description="classifier-free guidance (diffusers: 7.5)",
     )
 
 

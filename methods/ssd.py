@@ -32,7 +32,12 @@ class SSDParams(AnnealedParams):
         description="w_t: weight of the term that steadies the picture",
     )
     enhance_scale: float = parameter(
-        5.5, ge=0, le=1000, source="official code", description="w_e: guidance from no prompt to the target's"
+        5.5,
+        ge=0,
+        le=1000,
+        tune=(3.0, 5.5, 8.0),
+        source="official code",
+        description="w_e: guidance from no prompt to the target's",
     )
     identity_weight: float = parameter(
         0.075, ge=0, le=100, source="official code", description="weight of the pull to the noisy source"

@@ -26,6 +26,7 @@ class BridgeLatents(ScheduledLatentParams):
         embedded=0.03,
         gt=0,
         le=100,
+        tune=(0.01, 0.03, 0.1),
         source="official code",
         description="rate of the latents' Adam; embedded: 0.03, for a twentieth of the steps (assumed)",
     )

@@ -51,6 +51,7 @@ def edit(
     target_prompt: str,
     method: str = "piva",
     *,
+    instruction: str = "",
     model: str = "studio-sd",
     device: str = "auto",
     seed: int = 0,
@@ -63,6 +64,7 @@ def edit(
         source_prompt: what it shows.
         target_prompt: what it shall show.
         method: name, or ``path/to/file.py:Class``.
+        instruction: the edit as an order, for methods that read one.
         model: alias, diffusers folder or .safetensors file; the embedded one by default. Kept for the next call.
         device: as ``--device``.
         seed: of all noise.
@@ -77,7 +79,11 @@ def edit(
 
     picture = single.open_picture(Path(image)) if isinstance(image, (str, Path)) else image
     chosen = single.variant_for(method, params, model == EMBEDDED_MODEL)
-    made = single.edit_one(picture, chosen, _denoiser(model, device), source_prompt, target_prompt, seed=seed)
+    denoiser = _denoiser(model, device)
+    chosen.attach_models(denoiser, single.profile_of(model == EMBEDDED_MODEL))
+    made = single.edit_one(
+        picture, chosen, denoiser, source_prompt, target_prompt, instruction=instruction, seed=seed
+    )
     return Edited(made.edited, made.source, made.seconds, made.unet_evaluations, made.trace)
 
 

@@ -35,15 +35,19 @@ def atomic_file(path: Path, sync: bool = True) -> Iterator[BinaryIO]:
     Raises:
         OSError: disk full, no permission ...; the target is then what it was before, as it is if the block raises.
     """
-    if not path.parent.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}{TEMPORARY_SUFFIX}")
-    if os.path.lexists(temporary):
-        if temporary.is_dir() and not temporary.is_symlink():  # somebody's folder of that very name
-            temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
-        temporary.unlink(missing_ok=True)  # a link is not to be written through
     try:
-        with temporary.open("xb") as file:
+        try:
+            opened = temporary.open("xb")
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            opened = temporary.open("xb")
+        except FileExistsError:
+            if temporary.is_dir() and not temporary.is_symlink():  # somebody's folder of that very name
+                temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+            temporary.unlink(missing_ok=True)  # a link is not to be written through
+            opened = temporary.open("xb")
+        with opened as file:
             yield file
             if sync:
                 file.flush()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -13,6 +14,7 @@ from piva_bench.errors import DataError, UserError
 from piva_bench.files import atomic_file
 
 T = TypeVar("T")
+Write = Callable[[BinaryIO], object]
 
 
 def kept_root(name: str) -> Path:
@@ -21,7 +23,7 @@ def kept_root(name: str) -> Path:
     return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "piva-bench" / name
 
 
-def kept(name: str, file_name: str, read: Callable[[Path], T], write: Callable[[BinaryIO], object]) -> T:
+def kept(name: str, file_name: str, read: Callable[[Path], T], write: Write) -> T:
     """What a file holds. It is written first if it is not there or torn, and read back then.
 
     Args:
@@ -33,21 +35,49 @@ def kept(name: str, file_name: str, read: Callable[[Path], T], write: Callable[[
     Raises:
         UserError: it cannot be stored (disk full, no permission ...).
     """
-    path = kept_root(name) / file_name
+    return kept_together(name, [file_name], read, lambda missing: [write])[0]
+
+
+def kept_together(
+    name: str,
+    file_names: Sequence[str],
+    read: Callable[[Path], T],
+    make: Callable[[list[int]], Sequence[Write]],
+) -> list[T]:
+    """What several files hold; those that are not there or torn are made together. See ``kept``.
+
+    Args:
+        name: of the kind of things.
+        file_names: all different.
+        read: gives what a file holds.
+        make: gives what writes the files of these numbers. Not called if there are none.
+    """
+    paths = [kept_root(name) / file_name for file_name in file_names]
+    path = kept_root(name)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            try:
-                return read(path)
-            except DataError:
-                with atomic_file(path) as file:
-                    write(file)
+        with ExitStack() as locks:
+            # In one order for everybody, so that nobody waits in a circle.
+            for path in sorted(paths):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                locks.enter_context(FileLock(path.with_suffix(".lock")))
+            found: dict[int, T] = {}
+            for number, path in enumerate(paths):
+                try:
+                    found[number] = read(path)
+                except DataError:
+                    continue
+            if missing := [number for number in range(len(paths)) if number not in found]:
+                for number, write in zip(missing, make(missing), strict=True):
+                    path = paths[number]
+                    with atomic_file(path) as file:
+                        write(file)
+                    found[number] = read(path)
     except OSError as error:
         raise UserError(
             f"Cannot keep {path}: {error.strerror or error}. Name a folder that can be written to with "
             f"{_variable(name)}."
         ) from error
-    return read(path)
+    return [found[number] for number in range(len(paths))]
 
 
 def _variable(name: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 KEY_DIGITS = 32
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
 
 
 def canonical_json(value: Any) -> str:
@@ -16,7 +17,7 @@ def canonical_json(value: Any) -> str:
     Raises:
         ValueError: the value holds NaN or infinity, which no parameter may be.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _encode(value)
 
 
 def content_key(identity: Mapping[str, Any]) -> str:

@@ -59,7 +59,7 @@ class MethodCard(BaseModel):
     """Who a method is.
 
     ``version`` is part of every record's content key: raise it when a change to the method's code changes its
-    pictures. Methods that read the edit mask say so, because tables rank them apart.
+    pictures. Methods that read the edit mask say so, and so do supervised ones, because tables rank them apart.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +70,10 @@ class MethodCard(BaseModel):
     summary: str
     kind: Literal["distillation", "sampling", "reference"]
     uses_mask: bool = False
+    supervised: bool = Field(
+        default=False, description="whether its model was trained on pairs of a picture and its edit"
+    )
+    needs_reference: bool = Field(default=False, description="edits only samples that have a counterfactual")
     strength: Strength | None = Field(
         default=None, description="the parameter a trade-off curve is swept over"
     )
@@ -131,6 +135,7 @@ class SceneTask:
         params: how the field follows.
         side_prompts: source and target prompt by the side that is seen (front, side, back), where there are any.
         reference: the true edit's views from ``turntable``; only given to methods of kind "reference".
+        instruction: the edit as an order; may be empty.
     """
 
     sample_id: str
@@ -143,6 +148,7 @@ class SceneTask:
     params: FieldEditParams
     side_prompts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     reference: PosedViews | None = None
+    instruction: str = ""
 
     @property
     def size(self) -> tuple[int, int]:

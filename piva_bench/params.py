@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -22,12 +22,13 @@ class MethodParams(BaseModel):
     Attributes:
         recipe: whether these are parameters that many methods share, whose defaults a profile may replace. What a
             method declares itself stays as it says.
-        stamp: what a record holds beside the values: the version of the code that reads them, once it has changed.
+        stamp: what a record holds beside the values: the version of the code that reads them, once it has changed, and
+            what parameters that are no more stood at, so that the keys of edits without them stay.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     recipe: ClassVar[bool] = False
-    stamp: ClassVar[Mapping[str, str]] = {}
+    stamp: ClassVar[Mapping[str, Any]] = {}
 
     def recorded(self) -> dict[str, Any]:
         """The values that a record holds, as plain JSON values; see ``absent`` of ``parameter``."""
@@ -55,6 +56,7 @@ def parameter(
     embedded: Any = None,
     paper: Any = None,
     absent: Any = None,
+    tune: Sequence[Any] = (),
     **bounds: Any,
 ) -> Any:
     """A field of ``MethodParams``.
@@ -67,6 +69,7 @@ def parameter(
         paper: likewise.
         absent: value of records that were made before there was such a parameter: it is left out of records, so that
             their keys stay.
+        tune: the values that ``piva-bench tune`` tries; none where the default is not to be chosen by it.
         **bounds: of numbers, ``ge``, ``gt``, ``le``, ``lt``.
     """
     profiles = {
@@ -75,6 +78,8 @@ def parameter(
     extra: dict[str, Any] = {"source": source} | ({"profiles": profiles} if profiles else {})
     if absent is not None:
         extra["absent"] = absent
+    if tune:
+        extra["tune"] = list(tune)
     return Field(default, description=description, json_schema_extra=extra, **bounds)
 
 
@@ -84,7 +89,12 @@ class LatentParams(MethodParams):
     recipe: ClassVar[bool] = True
 
     learning_rate: float = parameter(
-        0.1, gt=0, le=100, source="official code", description="learning rate of the latents' optimiser"
+        0.1,
+        gt=0,
+        le=100,
+        tune=(0.05, 0.1, 0.2),
+        source="official code",
+        description="learning rate of the latents' optimiser",
     )
     loss_scale: float = parameter(
         DDS_LOSS_SCALE,
@@ -118,7 +128,12 @@ class ScheduledLatentParams(LatentParams):
     """
 
     learning_rate: float = parameter(
-        0.1, gt=0, le=100, source="official code", description="highest rate of the latents' optimiser"
+        0.1,
+        gt=0,
+        le=100,
+        tune=(0.03, 0.1, 0.3),
+        source="official code",
+        description="highest rate of the latents' optimiser",
     )
     optimizer: Literal["sgd", "adam"] = parameter(
         "adam", source="official code", description="optimiser of the latents"
@@ -177,6 +192,17 @@ def profile_defaults(params: type[MethodParams], profile: str, recipe: Mapping[s
             found[name] = own[profile]
         elif vars(owner).get("recipe", False) and name in recipe:
             found[name] = recipe[name]
+    return found
+
+
+def tunables(params: type[MethodParams]) -> dict[str, tuple[Any, ...]]:
+    """The values that each parameter is tuned over, of those that say so; see ``tune`` of ``parameter``."""
+    found = {}
+    for name, field in params.model_fields.items():
+        extra = field.json_schema_extra
+        values = extra.get("tune") if isinstance(extra, dict) else None
+        if isinstance(values, list):
+            found[name] = tuple(values)
     return found
 
 

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
+TUNING = Path("results/tuning")
+"""Where ``piva-bench tune`` writes, below the working directory."""
 
 
 def absolute(path: Path) -> Path:
@@ -21,6 +23,14 @@ def data_root() -> Path:
     return _PACKAGE / "_embedded"
 
 
+def tuning_dir() -> Path:
+    """What the defaults of profiles were tuned by: ``results/tuning`` of a checkout, else the copy inside the wheel."""
+    checkout = _PACKAGE.parent
+    if (checkout / "pyproject.toml").is_file():
+        return checkout / TUNING
+    return _PACKAGE / "_tuning"
+
+
 def embedded_model_dir() -> Path:
     """The embedded latent diffusion model, an ordinary diffusers folder."""
     return data_root() / "models" / "studio-sd"
@@ -29,6 +39,11 @@ def embedded_model_dir() -> Path:
 def studio_depth_dir() -> Path:
     """The depth ControlNet of the embedded model."""
     return data_root() / "models" / "studio-depth"
+
+
+def studio_ip2p_dir() -> Path:
+    """The embedded InstructPix2Pix, an ordinary diffusers folder."""
+    return data_root() / "models" / "studio-ip2p"
 
 
 def studio_clip_dir() -> Path:

@@ -15,6 +15,9 @@ from piva_bench import paths
 from piva_bench.errors import ModelError, UnknownName
 
 EMBEDDED_MODEL = "studio-sd"
+EMBEDDED_INSTRUCTIONS = "studio-ip2p"
+INSTRUCTIONS = "instruct-pix2pix"
+"""The alias by which methods name a model that takes an instruction."""
 
 
 class Profile(BaseModel):
@@ -40,6 +43,13 @@ class Profile(BaseModel):
     depth_control: str = Field(
         default="studio-depth", description="depth ControlNet beside the model, for adapter=controlnet"
     )
+    stand_ins: dict[str, str] = Field(
+        default_factory=dict, description="what takes the place of a published model that a method names"
+    )
+
+    def model_beside(self, name: str) -> Path:
+        """The folder of a model that a method's card names; see `resolve_model`."""
+        return resolve_model(self.stand_ins.get(name, name))
 
     def for_kind(self, kind: str) -> Profile:
         """The profile with the protocol that a kind is scored by, and the defaults it is edited with."""
@@ -77,6 +87,7 @@ PROFILES: dict[str, Profile] = {
                 "colour_variation": 1e3,
             },
             depth_control="studio-depth",
+            stand_ins={INSTRUCTIONS: EMBEDDED_INSTRUCTIONS},
         ),
         Profile(
             name="paper",
@@ -108,14 +119,20 @@ def resolve_model(model: str) -> Path:
 
     if model in ALIASES:
         return locate(ALIASES[model])
-    path = paths.embedded_model_dir() if model == EMBEDDED_MODEL else Path(model).expanduser()
+    embedded = {EMBEDDED_MODEL: paths.embedded_model_dir, EMBEDDED_INSTRUCTIONS: paths.studio_ip2p_dir}
+    path = embedded[model]() if model in embedded else Path(model).expanduser()
     if path.is_dir() or (path.is_file() and path.suffix == ".safetensors"):
         return path
     if model == EMBEDDED_MODEL:
         raise ModelError(f"No embedded model at {path}: install piva-bench from a full checkout.")
+    if model == EMBEDDED_INSTRUCTIONS:
+        raise ModelError(
+            f"No embedded InstructPix2Pix at {path}: `piva-bench studio pairs`, then `piva-bench studio train ip2p "
+            "--minutes 120` make one."
+        )
     if path.is_file():
         raise ModelError(f"'{model}' is no .safetensors file; other formats are not read, convert it first.")
     raise ModelError(
         f"No model at '{model}': give --model the path of a diffusers folder or a .safetensors file, "
-        f"or one of {', '.join((EMBEDDED_MODEL, *ALIASES))}."
+        f"or one of {', '.join((*embedded, *ALIASES))}."
     )

@@ -45,6 +45,9 @@ def cli(bench, tiny_profile, monkeypatch, capsys, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PIVA_BENCH_DATA_ROOT", str(bench / "data"))
+    monkeypatch.setenv(
+        "PIVA_BENCH_NO_REFERENCE", "1"
+    )  # tests count edits; those of reference rows take it away
     monkeypatch.setenv("PIVA_BENCH_WORKERS", "1")  # what is patched here is not patched in other processes
 
     def run(*arguments):
@@ -56,3 +59,32 @@ def cli(bench, tiny_profile, monkeypatch, capsys, tmp_path):
         return exit_info.value.code or 0, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def server():
+    """The address of a server that speaks S3, on loopback."""
+    pytest.importorskip("s3fs")
+    moto = pytest.importorskip("moto.server")
+    running = moto.ThreadedMotoServer(port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def bucket(server, monkeypatch, request):
+    """An empty bucket."""
+    import boto3
+    import s3fs
+
+    for name, value in {
+        "AWS_ENDPOINT_URL": server, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    name = f"bucket-{abs(hash(request.node.name)) % 10**9}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return f"s3://{name}/deep/run"

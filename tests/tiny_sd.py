@@ -5,11 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from piva_bench.conformance.tiny_model import make_tasks, make_tiny_sd, make_tokenizer
+from piva_bench.conformance.tiny_model import make_tasks, make_tiny_ip2p, make_tiny_sd, make_tokenizer
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.diffusion.load import load_denoiser
 
-__all__ = ["denoiser", "fixed_seed", "make_tasks", "make_tiny_sd", "make_tokenizer", "tiny_sd"]
+__all__ = [
+    "denoiser",
+    "fixed_seed",
+    "make_tasks",
+    "make_tiny_ip2p",
+    "make_tiny_sd",
+    "make_tokenizer",
+    "tiny_sd",
+]
 
 
 @pytest.fixture(scope="session")

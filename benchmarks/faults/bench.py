@@ -130,7 +130,7 @@ class Bench:
             arguments = (*COMMANDS["run"][:-1], "share", "--shard", f"{index}/2")
             if (ended := self.run(arguments)).code:
                 raise RuntimeError(ended.said)
-            shutil.move(self.root / "work" / f"share-shard-{index}-of-2", shares / name)
+            shutil.move(self.root / "work" / "share" / "shards" / f"{index}-of-2", shares / name)
         return shares
 
     def finished(self) -> dict[str, bytes]:

@@ -55,7 +55,8 @@ def signalled(command: str, number: signal.Signals) -> Fault:
         wrong = [] if ended.code in right else [f"exit: {ended.code} of {number.name}: {ended.said[-300:]}"]
         if "Traceback" in ended.said:
             wrong.append(f"reason: a traceback: {ended.said[-300:]}")
-        if ended.code == EXIT_INTERRUPTED and "run the same command again to finish" not in ended.said:
+        begun = ended.said.strip()
+        if ended.code == EXIT_INTERRUPTED and begun and "run the same command again to finish" not in begun:
             wrong.append(f"reason: not said: {ended.said[-300:]}")
         return wrong + again(bench, command)
 
@@ -181,7 +182,14 @@ def folder_removed(bench: Bench) -> list[str]:
     wrong = [] if whole and ended.code == 0 else _said_so(ended)
     if ended.code == 0 and not whole and not finished(bench.out):
         wrong = []  # it was over before the folder was removed
-    return wrong + again(bench, "run")
+    # A record whose picture was taken from it is made again, and rightly.
+    pictures = bench.out / "images"
+    whole_ones = {
+        name: content
+        for name, content in bench.finished().items()
+        if (pictures / name).with_suffix(".png").exists()
+    }
+    return wrong + again(bench, "run", whole_ones)
 
 
 def _cannot_store(bench: Bench, inject: Callable[[], None]) -> list[str]:

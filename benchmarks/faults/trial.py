@@ -57,6 +57,7 @@ class Command:
         self, arguments: Sequence[str], folder: Path, before: Callable[[], object] | None = None
     ) -> None:
         self._log = folder / f"log-{time.monotonic_ns()}"
+        self._log.touch()  # there also if it is killed before it writes
         self._alive, theirs = os.pipe()
         self.pid = os.fork()
         if not self.pid:
@@ -98,14 +99,16 @@ def _be_the_command(
         out = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         os.dup2(out, 1)
         os.dup2(out, 2)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         sys.argv = ["piva-bench", *arguments]
         from piva_bench.cli.app import main
         from piva_bench.runs import processes
 
         processes._METHOD = "fork"  # workers start from this process, which has the libraries
+        os.fork = _undisturbed(os.fork)
         if before is not None:
             before()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         main()
         code = 0
     except SystemExit as end:
@@ -177,3 +180,20 @@ def fresh(folder: Path, of: Path | None = None) -> Path:
     else:
         shutil.copytree(of, folder)
     return folder
+
+
+def _undisturbed(fork: Callable[[], int]) -> Callable[[], int]:
+    """A fork that signals wait for: Python loses what they raise while handlers of a fork run.
+
+    Programs start their workers by a fork server, whose start runs no such handlers.
+    """
+    signals = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR2}
+
+    def waited_for() -> int:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        try:
+            return fork()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+    return waited_for

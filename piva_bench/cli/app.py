@@ -24,12 +24,14 @@ from piva_bench.cli import (
     models,
     new,
     profile,
+    render3d,
     report,
     reproduce,
     run,
     score,
     studio,
     sweep,
+    tune,
     view3d,
 )
 from piva_bench.cli.say import show_warnings_in_a_line
@@ -51,9 +53,11 @@ app = typer.Typer(
 )
 app.command("run", epilog=run.EXAMPLES)(run.run)
 app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep)
+app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
 app.command("edit", epilog=edit.EXAMPLES)(edit.edit)
 app.command("edit3d", epilog=edit3d.EXAMPLES)(edit3d.edit3d)
 app.command("view3d", epilog=view3d.EXAMPLES)(view3d.view3d)
+app.command("render3d", epilog=render3d.EXAMPLES)(render3d.render3d)
 app.command("list")(list_.list_)
 app.command("describe")(describe.describe)
 app.command("doctor")(doctor.doctor)

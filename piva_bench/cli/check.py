@@ -22,7 +22,7 @@ def _group() -> None:
 def method(name: Annotated[str, typer.Argument(help="Name or file.py:Class.")]) -> None:
     """Run the conformance suite on a method, on a tiny random model: a line for each check.
 
-    Exit code 1 if one fails.
+    Exit code 1 if one fails; a warning is no failure.
     """
     from piva_bench.conformance.method_checks import check_method
     from piva_bench.conformance.tiny_model import make_tiny_sd
@@ -42,6 +42,8 @@ def method(name: Annotated[str, typer.Argument(help="Name or file.py:Class.")]) 
                 typer.echo(
                     f"FAILED   {finding.says}: {describe(finding.error) if finding.error else finding.fault}"
                 )
+            elif finding.advice is not None:
+                typer.echo(f"warning  {finding.says}: {finding.advice}")
             elif finding.skipped is not None:
                 typer.echo(f"skipped  {finding.says}: {finding.skipped}")
             else:

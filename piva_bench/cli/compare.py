@@ -33,7 +33,7 @@ def compare(
     first: What,
     second: What,
     run: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--run",
             help="The run that bare method names belong to.",
@@ -103,16 +103,22 @@ def compare(
     typer.echo(f"Tables and pictures: {directory}", err=True)
 
 
-def _resolve(text: str, run: Path | None) -> tuple[Path, str | None]:
+def _resolve(text: str, run: str | None) -> tuple[Path, str | None]:
     """A directory, and the method in it that is meant; None for all."""
-    if (Path(text) / "records").is_dir():
-        return Path(text), None
+    from piva_bench.runs.remote import is_address
+
+    if is_address(text):
+        url, colon, method = text.rpartition(":")
+        method = "" if method.startswith("//") else method
+        return values.run_directory(url if colon and method else text, warn), method or None
+    if values.holds_run(Path(text)):
+        return values.run_directory(text, warn), None
     folder, colon, method = text.partition(":")
-    if colon and (Path(folder) / "records").is_dir():
-        return Path(folder), method
+    if colon and values.holds_run(Path(folder)):
+        return values.run_directory(folder, warn), method
     if "/" in text:
         raise UserError(f"{text} is no run: give the --output-dir of a `piva-bench run`, or RUN:METHOD.")
-    return values.run_directory(run), text
+    return values.run_directory(run, warn), text
 
 
 def _samples(directory: Path, data_root: Path | None) -> dict[str, Sample]:

@@ -60,31 +60,34 @@ def _method(name: str, profile_name: str) -> Description:
     from piva_bench.registry import METHODS
 
     cls, profile = METHODS.load(name), get_profile(profile_name)
-    tables = {"parameters": _parameters(cls.Params, profile)}
+    first = next(iter(cls.kinds))
+    tables = {"parameters": _parameters(name, cls.Params, profile, first)}
     for kind, params in cls.kinds.items():
-        tables[f"for {kind}"] = _parameters(params, profile.for_kind(kind))
+        tables[f"for {kind}"] = _parameters(name, params, profile, kind)
     return {**cls.card.model_dump(), "defined in": METHODS.origin(name)}, tables
 
 
-def _parameters(model: type[MethodParams], profile: Profile) -> Rows:
-    from piva_bench.params import profile_defaults
+def _parameters(method: str, model: type[MethodParams], profile: Profile, kind: str) -> Rows:
+    from piva_bench.runs.variants import defaults_of
 
     fields = model.model_fields
-    replaced = profile_defaults(model, profile.name, profile.method_defaults)
+    replaced = defaults_of(method, model, profile.for_kind(kind), kind)
     # A method's own parameters before those it shares with others.
     declared = [each for base in model.__mro__ for each in vars(base).get("__annotations__", ())]
     ordered = dict.fromkeys(each for each in declared if each in fields)
-    return [_parameter(each, fields[each], replaced, profile.name) for each in ordered]
+    return [_parameter(each, fields[each], replaced.get(each)) for each in ordered]
 
 
-def _parameter(name: str, field: FieldInfo, replaced: dict[str, Any], profile: str) -> dict[str, Any]:
-    extra = field.json_schema_extra
-    source = extra.get("source", "") if isinstance(extra, dict) else ""
+def _parameter(name: str, field: FieldInfo, replaced: tuple[Any, str] | None) -> dict[str, Any]:
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    source, tuned = extra.get("source", ""), extra.get("tune", [])
+    default, whence = replaced or (field.default, "")
     return {
         "name": name,
-        "default": replaced.get(name, field.default),
+        "default": default,
         "bounds": _bounds(field),
-        "source": f"profile {profile} (else {field.default}, {source})" if name in replaced else source,
+        "source": f"{whence} (else {field.default}, {source})" if whence else source,
+        "tuned over": ", ".join(map(str, tuned)) if isinstance(tuned, list) else "",
         "description": field.description or "",
     }
 

@@ -45,6 +45,7 @@ def edit(
     picture: Annotated[Path, typer.Argument(help="The picture: any size, any kind Pillow opens.")],
     source_prompt: Annotated[str, typer.Argument(help="What it shows.")],
     target_prompt: Annotated[str, typer.Argument(help="What it shall show.")],
+    instruction: options.Instruction = "",
     method: options.OneMethod = "piva",
     model: options.OneModel = None,
     param: options.Param = None,
@@ -100,11 +101,12 @@ def edit(
     from piva_bench.diffusion.load import load_denoiser
 
     denoiser = load_denoiser(path, device=device, dtype=getattr(torch, dtype.value))
+    chosen.attach_models(denoiser, single.profile_of(model in (None, EMBEDDED_MODEL)))
     start = time.monotonic()
     with step_bars(("editing", chosen.method().steps)) as (on_step,):
         result = single.edit_one(
-            image, chosen, denoiser, source_prompt, target_prompt, seed=seed, size=size, mask=mask_image,
-            keep_frames=animation is not None, prepared=_say,
+            image, chosen, denoiser, source_prompt, target_prompt, instruction=instruction, seed=seed, size=size,
+            mask=mask_image, keep_frames=animation is not None, prepared=_say,
             on_step=on_step and (lambda progress: on_step(progress.index, progress.scalars)),
         )  # fmt: skip
     written = _save(result, target, compare, animation)

@@ -30,7 +30,8 @@ their border is taken for the background, unless --background names another.
 field_room says how many voxels beyond its surface the scene may grow, preservation_weight how much of it is kept;
 adapter=controlnet makes Piva's two scores see the depth. `piva-bench describe method piva` explains the others.
 
-mesh.glb opens in Blender, three.js and MeshLab; `piva-bench view3d` shows field.safetensors. The same command again
+mesh.glb opens in Blender, three.js and MeshLab. Of a model's file model.glb is the file itself, with the triangles that
+the edit touched replaced. `piva-bench view3d` shows field.safetensors, render3d films it. The same command again
 goes on with an edit that was killed.
 
 Without --model the small embedded model is used, which knows toy-like studio photographs and nothing else.
@@ -49,6 +50,7 @@ def edit3d(
     ],
     source_prompt: Annotated[str, typer.Option("--source-prompt", help="What the scene shows.")],
     target_prompt: Annotated[str, typer.Option("--target-prompt", help="What it shall show.")],
+    instruction: options.Instruction = "",
     method: options.OneMethod = "piva",
     model: options.OneModel = None,
     param: options.Param = None,
@@ -72,7 +74,7 @@ def edit3d(
             "--output",
             "-o",
             help="Folder for turntable.gif (source and edit side by side), views.png, depth.png and normals.png "
-            "(sheets of the edit's views), mesh.glb and mesh.ply, and field.safetensors.",
+            "(sheets of the edit's views), mesh.glb and mesh.ply, model.glb, and field.safetensors.",
             show_default="<scene>-<method>",
             rich_help_panel=_OUT,
         ),
@@ -105,11 +107,11 @@ def edit3d(
 
     denoiser = load_denoiser(path, device=device, dtype=getattr(torch, dtype.value))
     variant.attach_models(denoiser, profile)
-    opened = sources.open_scene(scene, denoiser.resolution, frames)
+    assert isinstance(variant.follow, FieldEditParams)
+    opened = sources.open_scene(scene, variant.follow.view_size or denoiser.resolution, frames)
     for line in opened.notes:
         typer.echo(line, err=True)
     colour = _behind(given, opened.background)
-    assert isinstance(variant.follow, FieldEditParams)
     chosen = variant.cls(variant.params)
     stages = (
         ("fitting the field", variant.follow.fit_steps),
@@ -118,12 +120,12 @@ def edit3d(
     with step_bars(*stages) as (on_fit, on_step):
         result = single_scene.edit_scene(
             opened, chosen, variant.follow, denoiser, source_prompt, target_prompt, seed=seed,
-            background=colour, folder=target, on_fit=on_fit,
+            background=colour, folder=target, instruction=instruction, on_fit=on_fit,
             on_step=on_step and (lambda progress: on_step(progress.index, progress.scalars)),
             side_words=sources.STUDIO_SIDE_WORDS if embedded else sources.SIDE_WORDS,
         )  # fmt: skip
-    written = result.save(target, colour)
-    if not any(path.suffix == ".glb" for path in written):
+    written = result.save(target, colour, lambda line: typer.echo(line, err=True))
+    if not any(path.name == "mesh.glb" for path in written):
         typer.echo("no mesh is written: nothing in the edited field is opaque", err=True)
     typer.echo(
         f"{variant.cls.card.title}, {result.seconds:.1f} s on {device}: {', '.join(map(str, written))}"

@@ -90,7 +90,7 @@ def import_(
     directory = output_dir or Path("results/runs") / name
     origin = Origin(name, seed, mask.value if mask else None, paper)
     imported = _take_in(edits, origin, dataset, profile, directory, data_root, strips)
-    score(directory, protocol, data_root)
+    score(str(directory), protocol, data_root)
     if imported.unusable:
         raise typer.Exit(EXIT_FAILED_SAMPLES)
 

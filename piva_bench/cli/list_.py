@@ -31,14 +31,27 @@ def list_(
     as_json: options.Json = False,
 ) -> None:
     """List methods, datasets, protocols and profiles, and whether they can be used here."""
+    from piva_bench.params import tunables
     from piva_bench.profiles import PROFILES, get_profile, resolve_model
     from piva_bench.registry import DATASETS, METHODS, PROTOCOLS
 
     chosen_profile = get_profile(profile)
 
     def method(name: str) -> Row:
-        card = METHODS.load(name).card
-        return {"title": card.title, "kind": card.kind, "uses_mask": card.uses_mask, "paper": card.paper}
+        cls = METHODS.load(name)
+        card, strength = cls.card, cls.card.strength
+        models = (cls.Params, *cls.kinds.values())
+        tuned = dict.fromkeys(each for model in models for each in tunables(model))
+        return {
+            "title": card.title,
+            "kind": card.kind,
+            "uses_mask": card.uses_mask,
+            "supervised": card.supervised,
+            "paper": card.paper,
+            "strength": strength and strength.parameter,
+            "tuned": ", ".join(each for each in tuned if strength is None or each != strength.parameter)
+            or None,
+        }
 
     def dataset(name: str) -> Row:
         opened = DATASETS.load(name)(chosen_profile, data_root)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,17 +13,14 @@ from piva_bench.cli import values
 from piva_bench.cli.say import warn
 from piva_bench.errors import UserError
 
-if TYPE_CHECKING:
-    pass
-
 EXAMPLES = """
 [bold]Example[/bold]
 
-piva-bench merge results/runs/embedded-pie-shard-* -o results/runs/embedded-pie
+piva-bench merge results/runs/here results/runs/there -o results/runs/all
 
-piva-bench report results/runs/embedded-pie
+piva-bench report results/runs/all
 
-piva-bench merge "$SCRATCH/grid-shard-3-of-8" -o s3://bucket/grid    # from each job, at any time
+piva-bench merge results/runs/grid -o s3://bucket/grid
 
 piva-bench merge s3://bucket/grid -o results/runs/grid
 """
@@ -57,7 +54,7 @@ def merge(
                 sources += folders
                 manifests += more
             else:
-                sources.append(values.run_directory(Path(run)))
+                sources += values.run_folders(run)
         merged = merge_runs(sources, Path(output_dir), sys.argv[1:], warn, manifests)
     typer.echo(
         f"{merged.edits} edits in {output_dir}: {merged.taken} taken from {len(runs)} runs, {merged.damaged} damaged "
@@ -73,5 +70,5 @@ def _push_all(runs: list[str], output_dir: str) -> None:
     if away := [run for run in runs if is_address(run)]:
         raise UserError(f"{away[0]} is an address, too: merge it into a folder first.")
     for run in runs:
-        count = push(values.run_directory(Path(run)), to, warn)
+        count = sum(push(folder, to, warn) for folder in values.run_folders(run))
         typer.echo(f"{count} edits of {run} put into {to.url}", err=True)

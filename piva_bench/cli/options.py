@@ -159,6 +159,14 @@ MaskBlend = Annotated[
         "in the latents after every step (steps). Such edits are filed and ranked apart.",
     ),
 ]
+NoReference = Annotated[
+    bool,
+    _option(
+        _WHAT,
+        "--no-reference",
+        help="Leave out the reference rows: the unchanged source, the VAE round trip, the counterfactual.",
+    ),
+]
 Shard = Annotated[
     str | None,
     _option(
@@ -188,12 +196,12 @@ FailAbove = Annotated[
 ]
 
 OutputDir = Annotated[
-    Path | None,
+    str | None,
     _option(
         _WHERE,
         "--output-dir",
         "-o",
-        help="Where results go.",
+        help="Where results go: a folder, or an address (s3://bucket/run).",
         show_default="results/runs/<profile>-<dataset>",
     ),
 ]
@@ -202,7 +210,7 @@ Model = Annotated[
     _option(
         _WHERE,
         "--model",
-        help="Alias (sd-1.4, sd-1.5, sd-2.1-base), diffusers folder or .safetensors file.",
+        help="Alias (sd-1.5, sd3-medium, flux-dev ...: `piva-bench models list`), diffusers folder or .safetensors.",
         show_default="the profile's model",
     ),
 ]
@@ -247,8 +255,10 @@ Config = Annotated[
 ]
 
 RunDirectory = Annotated[
-    Path | None,
-    typer.Argument(help="Output directory of a run.", show_default="the only one below results/runs"),
+    str | None,
+    typer.Argument(
+        help="Output directory of a run, or its address.", show_default="the only one below results/runs"
+    ),
 ]
 Protocol = Annotated[
     str | None, _option(None, "--protocol", help="Metric protocol.", show_default="the profile's")
@@ -260,9 +270,12 @@ OneModel = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="Alias (sd-1.4, sd-1.5, sd-2.1-base), diffusers folder or .safetensors file.",
+        help="Alias (sd-1.5, sd3-medium, flux-dev ...: `piva-bench models list`), diffusers folder or .safetensors.",
         show_default="the embedded model",
     ),
+]
+Instruction = Annotated[
+    str, typer.Option("--instruction", help="The edit as an order, for methods that read one.")
 ]
 OneSeed = Annotated[int, typer.Option("--seed", help="Another seed, another edit.")]
 

@@ -24,7 +24,7 @@ def report(
     """Write a run's report again (page, tables, comparisons, figures, gallery), and print the table."""
     from piva_bench.runs.store import Store
 
-    directory = values.run_directory(run)
+    directory = values.run_directory(run, warn)
     profile, samples = values.open_run(directory, data_root, warn)
     store = Store(directory, warn)
     for record in Store(directory).records().values():

@@ -71,7 +71,7 @@ def reproduce(
     from piva_bench.runs.store import Store
 
     del evaluators  # its callback has put it where models are looked for
-    directory = values.run_directory(run)
+    directory = values.run_directory(run, warn)
     request, noted = _request(directory, device, workers, model, data_root)
     store = Store(directory, warn)
     with tempfile.TemporaryDirectory(prefix="piva-bench-") as temporary:

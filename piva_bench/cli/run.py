@@ -86,6 +86,8 @@ def execute(prepared: Prepared, by_sample: bool = False) -> Summary:
     from piva_bench.runs import run as runs
 
     typer.echo(headline(prepared), err=True)
+    if address := prepared.request.address:
+        typer.echo(f"results go to {address}, by way of {prepared.output_dir}", err=True)
     try:
         with interruptible(prepared.request.max_hours), open_progress() as progress:
             return runs.run(prepared, progress, sys.argv[1:], by_sample)
@@ -145,16 +147,16 @@ def headline(prepared: Prepared) -> str:
 
 
 def replaced_defaults(prepared: Prepared) -> str:
-    """A line for each default that the profile replaced, with the methods it did so for."""
-    whose: dict[tuple[str, object, object], list[str]] = {}
+    """A line for each default that a profile or a tuning replaced, with the methods it did so for."""
+    whose: dict[tuple[str, object, object, str], list[str]] = {}
     for variant in prepared.variants:
-        for name, (own, new) in variant.replaced.items():
-            names = whose.setdefault((name, own, new), [])
+        for name, (own, new, whence) in variant.replaced.items():
+            names = whose.setdefault((name, own, new, whence), [])
             if variant.name not in names:
                 names.append(variant.name)
     return "".join(
-        f"{name}={new} by profile {prepared.profile.name}, not {own} ({', '.join(methods)})\n"
-        for (name, own, new), methods in whose.items()
+        f"{name}={new} by {whence}, not {own} ({', '.join(methods)})\n"
+        for (name, own, new, whence), methods in whose.items()
     )
 
 
@@ -167,9 +169,16 @@ def print_summary(prepared: Prepared, summary: Summary, report: Path) -> None:
         typer.echo(f"failed: {len(failed) - 5} more; see status and reason in the records", err=True)
     minutes, seconds = divmod(round(summary.seconds), 60)
     stored = len(summary.records) - summary.computed
+    rows = list(dict.fromkeys(record.method for record in summary.references))
+    for row in rows:
+        bare = [one for one in summary.references if one.method == row and one.status == "failed"]
+        if bare:
+            first = one_line(f"{bare[0].sample_id}: {bare[0].reason}")
+            typer.echo(f"the reference row {row} lacks {len(bare)} samples: {first}", err=True)
+    beside = f" (and the reference rows {', '.join(rows)})" if rows else ""
     typer.echo(
-        f"{len(summary.records)} edits: {summary.computed} computed, {stored} already stored, {len(failed)} failed; "
-        f"{minutes}:{seconds:02d} min. Tables and pictures: {report}",
+        f"{len(summary.records)} edits{beside}: {summary.computed} computed, {stored} already stored, "
+        f"{len(failed)} failed; {minutes}:{seconds:02d} min. Tables and pictures: {report}",
         err=True,
     )
 
@@ -178,10 +187,16 @@ def print_plan(prepared: Prepared) -> None:
     """What a run would do, and how long it would take."""
     from piva_bench.runs.estimate import estimate
     from piva_bench.runs.manifest import Manifest
+    from piva_bench.runs.request import whole_dir_of
     from piva_bench.runs.run import find_work
+    from piva_bench.runs.shard import share_folders
     from piva_bench.runs.store import Store
 
     request = prepared.request
+    if request.address or share_folders(whole_dir_of(request)):
+        typer.echo(
+            "what other machines and shards have made is not counted: a run takes it in first", err=True
+        )
     Manifest(prepared.output_dir, warn).join(prepared.setup)
     work = find_work(prepared.units, Store(prepared.output_dir, warn), request.overwrite)
     typer.echo(headline(prepared))
@@ -192,6 +207,8 @@ def print_plan(prepared: Prepared) -> None:
         )
         alias = "" if variant.requested == variant.name else f" (asked for as {variant.requested})"
         typer.echo(f"  {variant.name}{alias}: {given}")
+    for row in prepared.references:
+        typer.echo(f"  {row.name}: reference row, added by itself (--no-reference leaves it out)")
     typer.echo(
         f"{len(prepared.units)} edits: {len(work.done)} stored, {len(work.todo)} to compute"
         + (f", {len(work.retries)} of them failed before" if work.retries else "")

@@ -28,6 +28,7 @@ class RunOptions:
     seed: options.Seed = None
     snapshots: options.Snapshots = None
     mask_blend: options.MaskBlend = None
+    no_reference: options.NoReference = False
     shard: options.Shard = None
     device: options.Device = "auto"
     dtype: options.Precision = options.Dtype.float32
@@ -62,6 +63,7 @@ class RunOptions:
             warm_up()
         from piva_bench.runs.request import RunRequest
 
+        folder, address = values.place_of(self.output_dir)
         return RunRequest(
             methods=tuple(methods),
             dataset=self.dataset,
@@ -73,7 +75,8 @@ class RunOptions:
             snapshots=tuple(values.parse_numbers("--snapshots", self.snapshots or "")),
             model=self.model,
             data_root=self.data_root,
-            output_dir=self.output_dir,
+            output_dir=folder,
+            address=address,
             overwrite=self.overwrite,
             device=self.device,
             dtype=self.dtype.value,
@@ -87,6 +90,7 @@ class RunOptions:
             channels_last=self.channels_last,
             keep_fields=self.keep_fields,
             shard=_shard(self.shard),
+            references=not self.no_reference,
             mask_blend=self.mask_blend.value if self.mask_blend else None,
         )
 

@@ -14,12 +14,14 @@ from piva_bench.paths import (
     studio_classifier_dir,
     studio_clip_dir,
     studio_depth_dir,
+    studio_ip2p_dir,
 )
 
 app = typer.Typer(
     help="Rebuild the embedded world. Nothing here is needed to run the benchmark.",
     no_args_is_help=True,
-    epilog="Order: render, train autoencoder, diffusion, classifier, clip; evaluate; train controlnet.",
+    epilog="Order: render, train autoencoder, diffusion, classifier, clip; evaluate; train controlnet; "
+    "pairs, train ip2p, evaluate-ip2p.",
 )
 
 Renders = Annotated[Path, typer.Option(help="Folder of the training pictures and checkpoints (large).")]
@@ -38,6 +40,7 @@ class Model(StrEnum):
     classifier = "classifier"
     clip = "clip"
     controlnet = "controlnet"
+    ip2p = "ip2p"
 
 
 @app.command()
@@ -132,6 +135,20 @@ def render(
 
 
 @app.command()
+def pairs(
+    renders: Renders = RENDERS,
+    count: Annotated[int, typer.Option(min=1, help="Number of pairs.")] = 30_000,
+    seed: Annotated[int, typer.Option(help="Decides edits and instructions.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+) -> None:
+    """Render pictures and their exact edits, with instructions, for ip2p; a second call finishes what is missing."""
+    from piva_bench.studio.edit_pairs import render_pairs
+    from piva_bench.studio.held_out import held_out_compositions
+
+    render_pairs(renders, count, seed=seed, held_out=held_out_compositions(), workers=workers)
+
+
+@app.command()
 def train(
     model: Annotated[Model, typer.Argument(help="Which model.")],
     minutes: Annotated[float, typer.Option(min=0, help="Budget, earlier runs counted.")],
@@ -164,6 +181,10 @@ def train(
         from piva_bench.studio import train_controlnet
 
         train_controlnet.train(renders, embedded_model_dir(), studio_depth_dir(), minutes, seed, resume)
+    elif model is Model.ip2p:
+        from piva_bench.studio import train_ip2p
+
+        train_ip2p.train(renders, embedded_model_dir(), studio_ip2p_dir(), minutes, seed, resume)
     else:
         from piva_bench.studio import train_clip
 
@@ -189,4 +210,27 @@ def evaluate(
     report = judge(
         embedded_model_dir(), studio_classifier_dir(), training_count, count, sheet, guidance_scale, eta, seed
     )
+    typer.echo(json.dumps(report, indent=2))
+
+
+@app.command()
+def evaluate_ip2p(
+    count: Annotated[int, typer.Option(min=1, help="Held-out instructions.")] = 200,
+    guidance_scale: Annotated[float, typer.Option(help="Guidance of the text.")] = 7.5,
+    image_guidance_scale: Annotated[float, typer.Option(help="Guidance of the picture.")] = 1.5,
+    seed: Annotated[int, typer.Option(help="Which instructions; only those of seed 0 go into the card.")] = 0,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Where to put a contact sheet: source, edit, exact edit.")
+    ] = None,
+) -> None:
+    """Have held-out instructions carried out, and let the attribute classifier judge them."""
+    import json
+
+    from piva_bench.studio.evaluate_ip2p import evaluate as judge
+    from piva_bench.studio.held_out import held_out_compositions
+
+    report = judge(
+        studio_ip2p_dir(), studio_classifier_dir(), held_out_compositions(), count, sheet, guidance_scale,
+        image_guidance_scale, seed,
+    )  # fmt: skip
     typer.echo(json.dumps(report, indent=2))

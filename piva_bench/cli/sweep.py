@@ -12,11 +12,11 @@ from piva_bench.cli.run_options import RunOptions, with_run_options
 from piva_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from piva_bench.report.sweep import Axes
+    from piva_bench.report.plane import Axes
     from piva_bench.runs.run import Summary
     from piva_bench.runs.sweep import Sweep
 
-BESIDE = "dds,sds,identity,vae_roundtrip,counterfactual"
+BESIDE = "dds,sds"
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -45,7 +45,11 @@ Grid = Annotated[
 ]
 Beside = Annotated[
     str,
-    typer.Option("--beside", help="Methods to set beside the sweep.", rich_help_panel="What to run"),
+    typer.Option(
+        "--beside",
+        help="Methods to set beside the sweep, and the reference rows.",
+        rich_help_panel="What to run",
+    ),
 ]
 Metric = Annotated[
     str | None,
@@ -70,7 +74,7 @@ def sweep(
 
     The curve sets edit strength against identity, with 95 % intervals, next to other methods and reference rows.
     """
-    from piva_bench.report.sweep import choose_axes
+    from piva_bench.report.plane import choose_axes
     from piva_bench.runs.lock import refuse_second_writer
     from piva_bench.runs.request import output_dir_of
     from piva_bench.runs.sweep import prepare_sweep

@@ -212,21 +212,66 @@ def _as_typed(value: Any) -> Any:
     return value
 
 
-def run_directory(given: Path | None) -> Path:
-    """The run a command works on: the one given, or the only one below ``results/runs``.
+def place_of(output_dir: str | None) -> tuple[Path | None, str | None]:
+    """The folder that is meant by --output-dir, and the address that it follows where that is one."""
+    from piva_bench.runs.follow import following_folder
+    from piva_bench.runs.remote import is_address
+
+    if output_dir is None:
+        return None, None
+    if is_address(output_dir):
+        return following_folder(output_dir), output_dir
+    return Path(output_dir), None
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a folder holds a run, or shares of one."""
+    from piva_bench.runs.shard import share_folders
+
+    return (folder / "records").is_dir() or bool(share_folders(folder))
+
+
+def run_folders(given: str) -> list[Path]:
+    """The folders that a run's edits are in: its own and those of its shares; nothing is written.
+
+    Raises:
+        UserError: it holds no run.
+    """
+    from piva_bench.runs.shard import share_folders
+
+    folder = Path(given)
+    if not holds_run(folder):
+        raise UserError(f"{folder} holds no run: give the --output-dir of a `piva-bench run`.")
+    return [*([folder] if (folder / "records").is_dir() else []), *share_folders(folder)]
+
+
+def run_directory(given: str | None, warn: Warn) -> Path:
+    """The folder of the run a command works on: the one given, or the only one below ``results/runs``.
+
+    Edits of its shares are taken in, and those at an address fetched, which is said.
 
     Raises:
         UserError: it holds no run, or there is none or more than one to choose from.
     """
-    if given is not None:
-        if not (given / "records").is_dir():
-            raise UserError(f"{given} holds no run: give the --output-dir of a `piva-bench run`.")
-        return given
-    runs = sorted(path.parent for path in Path("results/runs").glob("*/records"))
-    if len(runs) != 1:
-        found = f"there are {', '.join(map(str, runs))}" if runs else "there is none below results/runs"
-        raise UserError(f"Which run? Give its output directory: {found}.")
-    return runs[0]
+    from piva_bench.runs.follow import Follower
+    from piva_bench.runs.gather import take_in_shares
+
+    folder, address = place_of(given)
+    if folder is None:
+        below = Path("results/runs")
+        runs = [path for path in sorted(below.iterdir()) if holds_run(path)] if below.is_dir() else []
+        if len(runs) != 1:
+            found = f"there are {', '.join(map(str, runs))}" if runs else "there is none below results/runs"
+            raise UserError(f"Which run? Give its output directory: {found}.")
+        folder = runs[0]
+    if address:
+        fetched = Follower(address, folder, warn).fetch()
+        typer.echo(f"{fetched} edits fetched from {address} into {folder}", err=True)
+    if not holds_run(folder):
+        raise UserError(f"{address or folder} holds no run: give the --output-dir of a `piva-bench run`.")
+    if taken := take_in_shares(folder, warn):
+        typer.echo(f"{taken} edits of shards taken into {folder}", err=True)
+    return folder
 
 
 def open_run(directory: Path, data_root: Path | None, warn: Warn) -> tuple[Profile, dict[str, Sample]]:

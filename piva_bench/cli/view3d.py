@@ -52,7 +52,7 @@ def view3d(
     from piva_bench.scene.viewer import Viewer
 
     device = resolve_device(device)
-    loaded = {name: RadianceField.load(path).to(device) for name, path in _names(fields).items()}
+    loaded = {name: RadianceField.load(path).to(device) for name, path in names_of(fields).items()}
     viewer = Viewer(loaded, host, port, size)
     shown = "1 field" if len(loaded) == 1 else f"{len(loaded)} fields"
     try:
@@ -62,7 +62,7 @@ def view3d(
         viewer.close()
 
 
-def _names(paths: list[Path]) -> dict[str, Path]:
+def names_of(paths: list[Path]) -> dict[str, Path]:
     """The files by what tells them apart: their paths below the folder that all lie in."""
     common = os.path.commonpath([absolute(path).parent for path in paths])
     return {str(absolute(path).relative_to(common)): path for path in paths}

@@ -7,17 +7,22 @@ wrong. A check that does not concern a method raises ``NotForThisMethod``.
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from piva_bench.conformance.tiny_model import make_tasks
+from piva_bench.conformance.tiny_model import make_tasks, make_tiny_ip2p
+from piva_bench.diffusion.checkpoint import quiet
 from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.load import load_denoiser
 from piva_bench.distillation.method import DistillationMethod
 from piva_bench.method import EditMethod, EditOutcome, EditTask
-from piva_bench.params import LatentParams, MethodParams, faults
+from piva_bench.params import LatentParams, MethodParams, faults, tunables
+from piva_bench.profiles import INSTRUCTIONS
 
 STEPS = 4
 TOLERANCE = 1e-3
@@ -26,6 +31,10 @@ TOLERANCE = 1e-3
 
 class NotForThisMethod(Exception):
     """A check that says nothing about a method; why, in a few words."""
+
+
+class Advised(Exception):
+    """What a method would do better to have, though it keeps to its contract without."""
 
 
 @dataclass
@@ -78,6 +87,21 @@ def declares_itself(bench: Bench) -> None:
         assert strength.parameter in cls.Params.model_fields, f"strength {strength.parameter} is no parameter"
         for value in strength.values:
             cls.Params(**{strength.parameter: value})
+    for params in (cls.Params, *cls.kinds.values()):
+        for name, values in tunables(params).items():
+            for value in values:
+                params(**{name: value})
+
+
+def has_a_strength(bench: Bench) -> None:
+    """Its card names the parameter that says how strongly it edits, and the values of its curve."""
+    if bench.cls.card.kind == "reference":
+        raise NotForThisMethod("a reference row edits nothing")
+    if bench.cls.card.strength is None:
+        raise Advised(
+            "without strength=Strength(parameter=..., values=...) it has no curve, is compared at one strength alone, "
+            "and `piva-bench tune` finds less to tune"
+        )
 
 
 def edits_every_picture(bench: Bench) -> None:
@@ -133,15 +157,20 @@ def keeps_a_bad_picture_to_itself(bench: Bench) -> None:
 
 
 def counts_what_it_costs(bench: Bench) -> None:
-    """The evaluations that are reported are those that the network computed."""
+    """The evaluations that are reported are those that the networks computed."""
     rows, tasks = [0], bench.tasks(3)
-    hook = bench.denoiser.network.register_forward_pre_hook(
-        lambda module, inputs: rows.__setitem__(0, rows[0] + len(inputs[0]))
-    )
+    networks = [model.network for model in (bench.denoiser, *bench.denoiser.beside.values())]
+    hooks = [
+        network.register_forward_pre_hook(
+            lambda module, inputs: rows.__setitem__(0, rows[0] + len(inputs[0]))
+        )
+        for network in networks
+    ]
     try:
         outcomes = bench.edit(tasks)
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     for outcome in outcomes:
         assert outcome.unet_evaluations == rows[0] / len(tasks), (
             f"{outcome.unet_evaluations} evaluations are reported, {rows[0] / len(tasks):g} were made"
@@ -192,6 +221,7 @@ def leaves_nothing_behind(bench: Bench) -> None:
 
 CHECKS: tuple[Callable[[Bench], None], ...] = (
     declares_itself,
+    has_a_strength,
     edits_every_picture,
     is_the_same_twice,
     does_not_see_the_batch,
@@ -211,6 +241,7 @@ class Finding:
         says: what it checks, in a sentence.
         fault: what is wrong; None if nothing is.
         skipped: why it does not concern the method.
+        advice: what the method would do better to have; no fault.
         error: what the method raised, where it did.
     """
 
@@ -218,22 +249,38 @@ class Finding:
     says: str
     fault: str | None = None
     skipped: str | None = None
+    advice: str | None = None
     error: Exception | None = None
 
 
 def check_method(cls: type[EditMethod], denoiser: Denoiser) -> Iterator[Finding]:
-    """Runs all checks on a method."""
+    """Runs all checks on a method; tiny models stand for those that its card names."""
+    _put_models_beside(cls, denoiser)
     for check in CHECKS:
         name, says = check.__name__, " ".join((check.__doc__ or "").split())
         try:
+            if "pictures" not in cls.kinds and check not in (declares_itself, has_a_strength):
+                raise NotForThisMethod(f"it edits {' and '.join(cls.kinds)} alone")
             check(Bench(cls, denoiser))
             yield Finding(name, says)
         except NotForThisMethod as why:
             yield Finding(name, says, skipped=str(why))
+        except Advised as advice:
+            yield Finding(name, says, advice=str(advice))
         except AssertionError as fault:
             yield Finding(name, says, fault=str(fault))
         except Exception as error:  # somebody else's code
             yield Finding(name, says, fault=f"{type(error).__name__}: {error}", error=error)
+
+
+def _put_models_beside(cls: type[EditMethod], denoiser: Denoiser) -> None:
+    for name in cls.card.models:
+        if name in denoiser.beside:
+            continue
+        with tempfile.TemporaryDirectory() as folder, quiet():
+            instructed = name == INSTRUCTIONS
+            path = make_tiny_ip2p(denoiser.path, Path(folder) / "model") if instructed else denoiser.path
+            denoiser.put_beside(name, load_denoiser(path, denoiser.device, denoiser.dtype))
 
 
 def _equal(one: EditOutcome, other: EditOutcome) -> bool:

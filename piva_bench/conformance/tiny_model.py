@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -70,6 +71,20 @@ def make_tiny_sd(path: Path, *, prediction_type: str = "epsilon", seed: int = 0)
         feature_extractor=None,
         requires_safety_checker=False,
     ).save_pretrained(path, safe_serialization=True)
+    return path
+
+
+def make_tiny_ip2p(model: Path, path: Path) -> Path:
+    """Saves the tiny model to ``path`` with a random UNet that also takes a picture's latents, and returns it."""
+    shutil.copytree(model, path)
+    config = {**UNet2DConditionModel.load_config(model / "unet"), "in_channels": 8}
+    shutil.rmtree(path / "unet")
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        UNet2DConditionModel.from_config(config).save_pretrained(path / "unet")
+    index = json.loads((path / "model_index.json").read_text())
+    index["_class_name"] = "StableDiffusionInstructPix2PixPipeline"
+    (path / "model_index.json").write_text(json.dumps(index))
     return path
 
 

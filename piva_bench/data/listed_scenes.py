@@ -81,8 +81,14 @@ def make_sample(
         tags=tags,
         resolution=resolution,
         scene=scene,
-        side_prompts={side: (source + more, target + more) for side, more in words.items()},
+        side_prompts=side_prompts(prompts, words),
     )
+
+
+def side_prompts(prompts: tuple[str, str], words: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Source and target prompt for each side: what names it is appended to both."""
+    source, target = prompts
+    return {side: (source + more, target + more) for side, more in words.items()}
 
 
 def in_turn(scenes: Sequence[Sequence[Sample]]) -> tuple[Sample, ...]:

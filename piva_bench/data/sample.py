@@ -60,6 +60,11 @@ class Sample:
         """
         return self._load(self.source_path)
 
+    @property
+    def has_counterfactual(self) -> bool:
+        """Whether the true edit is known; nothing is loaded to tell."""
+        return self.reference_path is not None
+
     def load_reference(self) -> Image.Image | None:
         """The counterfactual in RGB, or None where the dataset has none.
 

@@ -15,6 +15,7 @@ from piva_bench.data.sample import Sample
 
 if TYPE_CHECKING:
     from piva_bench.scene.cameras import Cameras
+    from piva_bench.scene.region import EditRegion
     from piva_bench.scene.views import PosedViews
 
 SIDES = ("front", "side", "back")
@@ -86,6 +87,7 @@ class SceneSample(Sample):
     Attributes:
         scene: the object as it is.
         counterfactual: gives the turntable's views of the object as it shall be; None where nobody knows it.
+        region: gives the part of space that the edit is to keep to; None where the dataset marks none.
         side_prompts: for each of `SIDES` what the source shows from there and what the edit shall show;
             ``source_prompt`` and ``target_prompt`` are those of the front, or name no side.
     """
@@ -94,6 +96,7 @@ class SceneSample(Sample):
 
     scene: SceneSource = field(compare=False, repr=False)
     counterfactual: Callable[[], PosedViews] | None = field(default=None, compare=False, repr=False)
+    region: Callable[[], EditRegion] | None = field(default=None, compare=False, repr=False)
     side_prompts: Mapping[str, tuple[str, str]] = field(compare=False)
 
     @property
@@ -119,6 +122,11 @@ class SceneSample(Sample):
     def prompt_pairs(self) -> list[tuple[str, str]]:
         """See `Sample.prompt_pairs`: those of all sides."""
         return list(dict.fromkeys(self.prompts(side) for side in SIDES))
+
+    @property
+    def has_counterfactual(self) -> bool:
+        """See `Sample.has_counterfactual`."""
+        return self.counterfactual is not None
 
     def load_views(self) -> Shots:
         """The source's views to fit a field to.
@@ -146,6 +154,14 @@ class SceneSample(Sample):
             return None
         return Shots(self.counterfactual(), self.scene.turntable().backgrounds)
 
+    def load_region(self) -> EditRegion | None:
+        """The part of space that the edit is to keep to, or None.
+
+        Raises:
+            DataError: a file is missing or damaged.
+        """
+        return None if self.region is None else self.region()
+
     def load_backdrops(self) -> Pixels:
         """What the turntable's views are judged before, uint8 [2, V, H, W, 3]; see `unseen`.
 
@@ -164,11 +180,11 @@ class SceneSample(Sample):
         return None if shots is None else Image.fromarray(shots.composite()[0])
 
     def load_mask(self) -> NDArray[np.bool_] | None:
-        """None: where an edit lies is not marked in scenes."""
+        """None: the edit region of a scene is a part of space, see `load_region`."""
         return None
 
     def parts(self) -> tuple[Callable[[], object], ...]:
         """What loads each of the sample's parts; nothing is fitted for it."""
         if self.scene.rendered:
             return (self.load_views,)
-        return self.load_views, self.load_turntable, self.load_counterfactual
+        return self.load_views, self.load_turntable, self.load_counterfactual, self.load_region

@@ -24,14 +24,16 @@ from piva_bench.errors import DataError
 SEPARATORS = ",;\t|"
 
 
-def read_table(path: Path, fields: Collection[str], required: Collection[str]) -> list[tuple[int, Any]]:
+def read_table(
+    path: Path, fields: Collection[str] | None, required: Collection[str]
+) -> list[tuple[int, Any]]:
     """The rows of a table, each with its number; what stands above in a CSV is its head, not a row.
 
     A row of a CSV with more cells than columns has the cells left over under ``None``.
 
     Args:
         path: the file; its suffix says what it is.
-        fields: the columns there may be.
+        fields: the columns there may be; None for any.
         required: the columns that a CSV must have.
 
     Raises:
@@ -74,7 +76,9 @@ def _rows(suffix: str, content: str) -> Iterator[tuple[int, Any]]:
     yield from enumerate(rows, start=1)
 
 
-def _csv_rows(content: str, fields: Collection[str], required: Collection[str]) -> Iterator[tuple[int, Any]]:
+def _csv_rows(
+    content: str, fields: Collection[str] | None, required: Collection[str]
+) -> Iterator[tuple[int, Any]]:
     lines = content.splitlines()
     first = next((line for line in lines if line.strip()), "")
     if first.lower().startswith("sep="):  # what Excel reads a separator from
@@ -112,10 +116,15 @@ def _columns(line: str, separator: str) -> list[str]:
         cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
     except csv.Error:
         return []
-    return ["_".join(cell.lower().replace("-", " ").replace("_", " ").split()) for cell in cells]
+    return [column_name(cell) for cell in cells]
 
 
-def _check(columns: list[str], fields: Collection[str], required: Collection[str]) -> None:
+def column_name(written: str) -> str:
+    """A column's name in one spelling, whatever its case and whether words are parted by spaces, hyphens or lines."""
+    return "_".join(written.lower().replace("-", " ").replace("_", " ").split())
+
+
+def _check(columns: list[str], fields: Collection[str] | None, required: Collection[str]) -> None:
     """Refuses a head without the columns that are needed, or with others.
 
     Raises:
@@ -124,9 +133,10 @@ def _check(columns: list[str], fields: Collection[str], required: Collection[str
     if missing := [name for name in required if name not in columns]:
         raise ValueError(
             f"its first row names no column {' and no '.join(missing)}: let it name the columns "
-            f"({', '.join(fields)}), separated by commas"
+            f"({', '.join(fields or required)}), separated by commas"
         )
-    if unknown := next((name for name in columns if name and name not in fields), None):
-        raise ValueError(f"it has an unknown column {unknown!a}; known are {', '.join(fields)}")
+    unknown = next((name for name in columns if fields is not None and name and name not in fields), None)
+    if unknown is not None:
+        raise ValueError(f"it has an unknown column {unknown!a}; known are {', '.join(fields or ())}")
     if twice := next((name for name, count in Counter(filter(None, columns)).items() if count > 1), None):
         raise ValueError(f"it has two columns {twice}: keep one")

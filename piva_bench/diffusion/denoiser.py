@@ -48,8 +48,9 @@ class Denoiser(ABC):
         beside: further models by the name that queries call them (``Query.model``).
         distilled_guidance: whether guidance is an input of the network, not a difference of two predictions.
         sees_source: whether each prediction is also given the source picture (InstructPix2Pix).
-        section: entered by name around "model" (a prediction), "adapters" (their training) and "backward" (its second
-            half); does nothing until somebody who measures puts their own there.
+        conditions: embeddings of the prompts that were last encoded.
+        section: entered by name around "model" (a prediction) and "adapters" (their training); does nothing until
+            somebody who measures puts their own there.
     """
 
     distilled_guidance: bool = False
@@ -73,7 +74,7 @@ class Denoiser(ABC):
         self.depth_control: DepthControl | None = None
         self.beside: dict[str, Denoiser] = {}
         self.section: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext()
-        self._conditions: dict[str, Condition] = {}
+        self.conditions: dict[str, Condition] = {}
 
     @classmethod
     @abstractmethod
@@ -125,11 +126,11 @@ class Denoiser(ABC):
             image: latents [N, C, h, w] of the picture to edit, for models that see it; None shows them none.
         """
         for prompt in prompts:
-            if prompt not in self._conditions:
-                if len(self._conditions) >= _PROMPTS_KEPT:
-                    self._conditions.pop(next(iter(self._conditions)))
-                self._conditions[prompt] = self._encode_prompt(prompt)
-        return Condition.cat([self._conditions[prompt] for prompt in prompts])
+            if prompt not in self.conditions:
+                if len(self.conditions) >= _PROMPTS_KEPT:
+                    self.conditions.pop(next(iter(self.conditions)))
+                self.conditions[prompt] = self._encode_prompt(prompt)
+        return Condition.cat([self.conditions[prompt] for prompt in prompts])
 
     # Not inference tensors, even if the caller is in that mode: adapters on keys and values need them for
     # gradients.
@@ -141,6 +142,25 @@ class Denoiser(ABC):
     @abstractmethod
     def encode_text(self, prompt: str) -> Condition:
         """The condition (N = 1) of one prompt."""
+
+    def put_beside(self, name: str, other: Denoiser) -> None:
+        """Makes another model one that queries can ask, on this model's latents and timesteps.
+
+        Raises:
+            ModelError: its latents or its schedule are not this model's.
+        """
+        same_latents = self.autoencoder.space == other.autoencoder.space
+        ours, theirs = self.schedule.alpha, other.schedule.alpha
+        if (
+            not same_latents
+            or len(ours) != len(theirs)
+            or not torch.allclose(ours, theirs.to(ours), atol=1e-4)
+        ):
+            raise ModelError(
+                f"The model {other.path.name} ({name}) has not the {'schedule' if same_latents else 'latents'} of "
+                f"{self.path.name}, beside which a method asks it: give --model one of its kind."
+            )
+        self.beside[name] = other
 
     def attach_depth_control(self, control: DepthControl) -> None:
         """Makes a depth ControlNet the one that adapters and rows with depth use.

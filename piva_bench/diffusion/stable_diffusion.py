@@ -61,13 +61,18 @@ class StableDiffusion(Denoiser):
         """The autoencoder's network."""
         return self.autoencoder.vae
 
+    @property
+    def text_length(self) -> int:
+        """Tokens of a prompt that are read, those of beginning and end included."""
+        # Some tokenizers are saved without their length.
+        length: int = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
+        return length
+
     def encode_text(self, prompt: str) -> Condition:
         """See ``Denoiser.encode_text``; embeddings [1, L, D], L being the tokenizer's length."""
         config = self.text_encoder.config
-        # Some tokenizers are saved without their length.
-        length = min(self.tokenizer.model_max_length, config.max_position_embeddings)
         tokens = self.tokenizer(
-            prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+            prompt, padding="max_length", max_length=self.text_length, truncation=True, return_tensors="pt"
         ).to(self.device)
         mask = tokens.attention_mask if getattr(config, "use_attention_mask", False) else None
         return Condition(self.text_encoder(tokens.input_ids, attention_mask=mask)[0])

@@ -13,14 +13,16 @@ from piva_bench.diffusion.controlnet import ControlRows
 from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.diffusion.effects import RowEffect
 from piva_bench.diffusion.kept import digest, row_digests
-from piva_bench.distillation.parameterization import Parameterization
+from piva_bench.distillation.parameterization import Samples
 from piva_bench.distillation.params import AdapterParams, AdapterSpec
 from piva_bench.distillation.source_training import SourceTraining
 from piva_bench.distillation.state import optimizer_tensors, restore_optimizer
 from piva_bench.session.noise import BatchNoise
 from piva_bench.session.rows import Rows
 
-_DECIDE_WEIGHTS = {"lora_rank", "lora_layers", "lora_learning_rate", "aux_draws", "prompt_dropout"}
+_DECIDE_WEIGHTS = {
+    "lora_rank", "lora_layers", "lora_learning_rate", "aux_draws", "prompt_dropout", "source_steps", "source_draws",
+}  # fmt: skip
 """Parameters that decide what an adapter learns."""
 
 
@@ -78,7 +80,7 @@ class AdapterTrainer:
         specs: the adapters of one sample.
         params: form, rank, learning rate, prompt dropout.
         denoiser: the frozen prior they adapt.
-        edit: what is optimised: its samples, the views of each, and whether its source stands still.
+        edit: the samples, the views of each, and whether its source stands still.
         seed: of the adapters' first weights.
 
     Attributes:
@@ -92,7 +94,7 @@ class AdapterTrainer:
         specs: Sequence[AdapterSpec],
         params: AdapterParams,
         denoiser: Denoiser,
-        edit: Parameterization,
+        edit: Samples,
         seed: int,
     ) -> None:
         self.params, self.denoiser, self.views, self._still = params, denoiser, edit.views, edit.still
@@ -106,6 +108,7 @@ class AdapterTrainer:
         self.optimizers = {name: self._optimizer(name) for name in self.names}
         self.evaluations = self.diagnosed = 0
         self._source_training: dict[str, SourceTraining] = {}
+        self._begun: dict[str, Tensor] = {}
 
     def _initial(self, name: str) -> Tensor:
         numel = self.lora.a_numel(self.params.lora_rank)
@@ -115,6 +118,31 @@ class AdapterTrainer:
         # One each, so that an adapter can rest. PyTorch's defaults (weight decay 0.01) are those of the official
         # VSD code.
         return torch.optim.AdamW([self.weights[name]], lr=self.params.lora_learning_rate, fused=True)
+
+    def start(self) -> None:
+        """Adapters that begin where another stands take its weights, and no more: their optimisers are fresh."""
+        for spec in self.specs:
+            if spec.start is not None:
+                self.weights[spec.name].copy_(self.weights[spec.start])
+
+    def begin(self, name: str, parts: Sequence[Tensor], steps: int, rows: int) -> None:
+        """Puts an adapter where training has brought it elsewhere.
+
+        Args:
+            name: of the adapter.
+            parts: its weights and AdamW's first and second moment, [B, P] each.
+            steps: training steps that made them.
+            rows: computed forward and backward for each sample to make them.
+        """
+        weights, *moments = (part.to(self.denoiser.device) for part in parts)
+        self.weights[name].copy_(weights)
+        self._begun[name] = weights
+        values = dict(zip(("exp_avg", "exp_avg_sq"), moments, strict=True)) | {
+            "step": torch.tensor(float(steps))
+        }
+        state = {f"{name}/0/{each}": value for each, value in values.items()}
+        restore_optimizer(self.optimizers[name], name, state)
+        self.evaluations += rows
 
     def state(self) -> dict[str, Tensor]:
         """Weights and optimisers by name."""
@@ -176,7 +204,8 @@ class AdapterTrainer:
             spec.name: self._train_source(index, rows, spec, purpose) for spec in specs if self.shares(spec)
         }
         if together := [spec for spec in specs if spec.name not in losses]:
-            lessons = [self.lesson(index, rows, spec, purpose) for spec in together]
+            draws = self.params.aux_draws
+            lessons = [self.lesson(index, rows, spec, purpose, draws) for spec in together]
             learnt = self.learn(self.forward(together, lessons))
             losses |= dict(zip([spec.name for spec in together], learnt, strict=True))
         return torch.stack([losses[spec.name] for spec in specs])
@@ -210,10 +239,10 @@ class AdapterTrainer:
         names = [f"{spec.name}_{what}" for what in ("loss", "prior_loss") for spec in specs]
         return dict(zip(names, means.flatten(0, 1), strict=True))
 
-    def lesson(self, index: int, rows: Rows, spec: AdapterSpec, purpose: str) -> Lesson:
-        """What an adapter learns from in an ordinary training step; see ``train``."""
+    def lesson(self, index: int, rows: Rows, spec: AdapterSpec, purpose: str, count: int) -> Lesson:
+        """What an adapter learns from in an ordinary training step, of so many draws a row; see ``train``."""
         latents, draws, what = rows.data[spec.data], rows.draws, f"adapter/{spec.name}/{purpose}"
-        schedule, count = self.denoiser.schedule, self.params.aux_draws
+        schedule = self.denoiser.schedule
         # The first draw has the plain name, and a row's draws stand side by side.
         names = [what, *(f"{what}/{number}" for number in range(1, count))]
         t = _interleaved([draws.timesteps(index, range(len(schedule)), f"{name}/t") for name in names])
@@ -242,7 +271,7 @@ class AdapterTrainer:
 
     def learn(self, done: TrainingPass) -> Tensor:
         """A step of AdamW for every adapter of a pass; losses [len(specs), B]."""
-        with self.denoiser.section("adapters"), self.denoiser.section("backward"):
+        with self.denoiser.section("adapters"):
             return self._learn(done)
 
     def _learn(self, done: TrainingPass) -> Tensor:
@@ -271,12 +300,13 @@ class AdapterTrainer:
             self.evaluations += self.views * self.params.aux_draws
             return found[:, -1]
         if to_repeat:
-            weights.copy_(self._initial(spec.name))
-        counted = self.evaluations
+            begun = self._begun.get(spec.name)
+            weights.copy_(self._initial(spec.name) if begun is None else begun)
+        counted, draws = self.evaluations, self.params.aux_draws
         for repeated, its_purpose in to_repeat:
-            self.learn(self.forward([spec], [self.lesson(repeated, rows, spec, its_purpose)]))
+            self.learn(self.forward([spec], [self.lesson(repeated, rows, spec, its_purpose, draws)]))
         self.evaluations = counted  # they have been counted when they were found
-        (losses,) = self.learn(self.forward([spec], [self.lesson(index, rows, spec, purpose)]))
+        (losses,) = self.learn(self.forward([spec], [self.lesson(index, rows, spec, purpose, draws)]))
         training.keep(torch.cat([weights, losses[:, None]], dim=1))
         return losses
 

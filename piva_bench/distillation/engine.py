@@ -18,6 +18,7 @@ from piva_bench.diffusion.denoiser import Denoiser
 from piva_bench.distillation.adapters import AdapterTrainer, Lesson, TrainingPass
 from piva_bench.distillation.parameterization import Parameterization
 from piva_bench.distillation.params import AdapterParams, AdapterSpec, Rule
+from piva_bench.distillation.source_fit import fit_sources
 from piva_bench.distillation.state import State
 from piva_bench.errors import MethodError, UserError
 from piva_bench.method import OnStep, Progress
@@ -147,10 +148,12 @@ class Distillation:
             take(number)
 
     def warm_up(self) -> None:
-        """Trains the adapters that ask for it before the edit begins."""
-        for index in range(max((spec.warmup for spec in self.rule.adapters), default=0)):
-            specs = [spec for spec in self.rule.adapters if index < spec.warmup]
-            self._train(index, self._look(index), "warmup", specs)
+        """Puts the source's adapters where their fit has brought them, if the rule's parameters ask for one;
+        those that begin as one of them then do.
+        """
+        if self.adapters is not None:
+            fit_sources(self.adapters, self.edit)
+            self.adapters.start()
 
     def step(self, index: int) -> dict[str, Tensor]:
         """One step of the edit and of its adapters; returns the step's scalars [B]."""
@@ -278,7 +281,7 @@ class Distillation:
             }
             for spec in self._online:
                 if spec.data == "source" and not self.adapters.shares(spec):
-                    lessons[spec.name] = self.adapters.lesson(index, rows, spec, "step0")
+                    lessons[spec.name] = self.adapters.lesson(index, rows, spec, "step0", 1)
             specs = [spec for spec in self._online if spec.name in lessons]
             return self.adapters.forward(specs, [lessons[spec.name] for spec in specs])
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from piva_bench.diffusion.kept import digest
 from piva_bench.distillation.scenes import View
 from piva_bench.distillation.state import optimizer_tensors, restore_optimizer
 from piva_bench.method import SceneTask
+from piva_bench.scene.cameras import Cameras
 from piva_bench.scene.field import Rendered, grow
 from piva_bench.scene.regularisers import (
     colour_variation,
@@ -26,6 +29,8 @@ from piva_bench.session.rows import view_names
 AIR = -5.0
 """Raw density at which opened nodes begin. A gradient is felt there, and none of it is seen: the edit's floor is its
 thickness (0.7 % a voxel), which over the tens of voxels that a ray crosses would be a grey block round the object."""
+MULTIPLE = 8
+"""Of which the sides of views are multiples where a parameter sets their size; 8 is Stable Diffusion's."""
 SOLID = 0.5
 """Alpha from which a pixel has a depth."""
 
@@ -40,10 +45,11 @@ class FieldEdit:
     """
 
     def __init__(self, task: SceneTask, device: torch.device | str, seed: int = 0) -> None:
-        self.sample_id, self.params, self._cameras = task.sample_id, task.params, task.cameras
+        self.sample_id, self.params = task.sample_id, task.params
+        self._cameras = _sized(task.cameras, task.params.view_size)
         self.count, self.seed = len(task.cameras), seed
         self.still = task.params.background == "scene"
-        self._backgrounds = task.backgrounds.to(device)
+        self._backgrounds = _scaled(task.backgrounds.to(device), self._cameras)
         plain = task.source_prompt, task.target_prompt
         sides = task.side_prompts if task.params.view_prompts else {}
         self._prompts = [sides.get(side, plain) for side in task.cameras.view_names]
@@ -77,25 +83,39 @@ class FieldEdit:
         """The edit, with gradients."""
         shown = self.field.render(self._cameras[list(views)])
         self._alpha = shown.alpha
-        return self._view(shown, views, step)
+        return self._view(shown, views, step, self.sample_id)
+
+    def source_digest(self) -> bytes:
+        """See ``EditableScene.source_digest``."""
+        field, cameras = self.source, self._cameras
+        words = [
+            field.grid,
+            (field.step, field.floor, self.still),
+            (cameras.width, cameras.height),
+            [source for source, _ in self._prompts],
+        ]
+        arrays = torch.from_numpy(
+            np.concatenate([cameras.camera_to_world.ravel(), cameras.intrinsics.ravel()])
+        )
+        places = [self._backgrounds] if self.still else []
+        return digest(repr(words).encode(), field.raw, field.open, arrays, *places)
 
     @torch.no_grad()
-    def show_source(self, view: int, step: int) -> View:
+    def show_source(self, view: int, step: int, name: str) -> View:
         """The source, before what the edit stands before."""
         if view not in self._source_views:
             self._source_views[view] = self.source.render(self._cameras[[view]])
-        return self._view(self._source_views[view], [view], step)
+        return self._view(self._source_views[view], [view], step, name)
 
-    def _view(self, shown: Rendered, views: Sequence[int], step: int) -> View:
+    def _view(self, shown: Rendered, views: Sequence[int], step: int, name: str) -> View:
         depth = torch.where(shown.alpha >= SOLID, shown.depth, 0).detach()
-        return View(shown.over(self._behind(views, step)), depth)
+        return View(shown.over(self._behind(views, step, name)), depth)
 
-    def _behind(self, views: Sequence[int], step: int) -> Tensor:
+    def _behind(self, views: Sequence[int], step: int, name: str) -> Tensor:
         """What the views stand before in a step: the scene's own place, or each a colour of its own."""
         if self.still:
             return self._backgrounds[list(views)]
-        names = view_names(self.sample_id, views)
-        draws = BatchNoise(self.seed, names, self._backgrounds.device)
+        draws = BatchNoise(self.seed, view_names(name, views), self._backgrounds.device)
         return draws.uniform(step, "edit/background", (3, 1, 1))
 
     def state(self, prefix: str) -> dict[str, Tensor]:
@@ -124,3 +144,22 @@ class FieldEdit:
             if weight:
                 total = total + weight * term()
         return total
+
+
+def _sized(cameras: Cameras, size: int) -> Cameras:
+    """The cameras with pictures whose long side is ``size``, and sides that an encoder can halve; 0 leaves them."""
+    long = max(cameras.width, cameras.height)
+    if size in (0, long):
+        return cameras
+    width, height = (
+        max(round(side * size / long / MULTIPLE), 1) * MULTIPLE for side in (cameras.width, cameras.height)
+    )
+    return cameras.resized(width, height)
+
+
+def _scaled(pictures: Tensor, cameras: Cameras) -> Tensor:
+    """Pictures [N, 3, h, w] in the cameras' size; those of one colour stay a pixel."""
+    size = cameras.height, cameras.width
+    if pictures.shape[2:] in (size, (1, 1)):
+        return pictures
+    return F.interpolate(pictures, size, mode="bilinear", antialias=True)

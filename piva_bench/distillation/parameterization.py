@@ -7,6 +7,7 @@ both. No rule knows the difference.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from piva_bench.session.rows import Observation
 
 
-class Parameterization(Protocol):
-    """What is optimised for a batch of edits."""
+class Samples(Protocol):
+    """A batch, as its adapters see it."""
 
     @property
     def sample_ids(self) -> tuple[str, ...]:
@@ -30,8 +31,24 @@ class Parameterization(Protocol):
     def still(self) -> bool:
         """Whether every step shows the same source (one observation serves them all)."""
 
+
+class Parameterization(Samples, Protocol):
+    """What is optimised for a batch of edits."""
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """For each sample a name that stands for its source alone, pictures and prompts: equal for equal ones."""
+
     def observe(self, index: int) -> Observation:
         """What step ``index`` looks at."""
 
+    def observe_sources(self, index: int, samples: Sequence[int]) -> Observation:
+        """Views of the sources of some samples, where no edit has begun; random numbers are drawn by their names."""
+
     def step(self, gradient: Tensor) -> None:
         """Moves the edits along a gradient [R, C, h, w] on the latents last observed."""
+
+
+def source_name(digest: bytes) -> str:
+    """The name of a source, from a digest of it."""
+    return f"source/{digest.hex()}"

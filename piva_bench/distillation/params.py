@@ -30,6 +30,7 @@ class DistillationParams(MethodParams):
         7.5,
         ge=0,
         le=1000,
+        tune=(3.0, 5.0, 7.5),
         source="official code",
         description="classifier-free guidance w of the frozen prior",
     )
@@ -91,6 +92,7 @@ class AdapterParams(MethodParams):
         3e-4,
         gt=0,
         le=1,
+        tune=(3e-4, 1e-3, 3e-3),
         source="assumed",
         description="AdamW rate of the adapters (2D VSD code uses 3e-4, 3D 1e-4)",
     )
@@ -133,6 +135,30 @@ class AdapterParams(MethodParams):
         return self
 
 
+class SourceAdapterParams(AdapterParams):
+    """And how the adapters that learn the source are fitted before the edit begins: once for each source."""
+
+    recipe: ClassVar[bool] = True
+
+    source_steps: int = parameter(
+        0,
+        ge=0,
+        le=100_000,
+        source="assumed",
+        absent=0,
+        description="training steps of the source's adapters before the edit begins. They know neither target nor "
+        "rule, so they are made once for each source and kept on disk (PIVA_BENCH_ADAPTERS)",
+    )
+    source_draws: int = parameter(
+        8,
+        ge=1,
+        le=256,
+        source="assumed",
+        absent=8,
+        description="timesteps and noises that each of these steps averages over, in one pass",
+    )
+
+
 @dataclass(frozen=True)
 class AdapterSpec:
     """An adapter the engine keeps and trains for each sample, on the ordinary denoising loss.
@@ -141,15 +167,15 @@ class AdapterSpec:
         name: how queries refer to it.
         data: the latents it learns: the source's, or the edit's as they are at each step.
         prompt: the prompt it learns them under.
-        warmup: training steps before the edit begins.
         online: whether it is trained beside the edit.
+        start: an adapter whose weights it begins the edit with, as that one's fit left them; None: its own.
     """
 
     name: str
     data: Literal["source", "edit"]
     prompt: str
-    warmup: int = 0
     online: bool = True
+    start: str | None = None
 
 
 class Rule(Protocol):

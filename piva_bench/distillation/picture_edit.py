@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.diffusion.kept import digest
 from piva_bench.distillation.engine import Distillation, Standing
 from piva_bench.distillation.latents import LatentImages
 from piva_bench.distillation.params import Rule
@@ -41,7 +42,8 @@ def distill(
     # Adapters are trained here, which a caller's inference mode would forbid.
     with torch.inference_mode(False), torch.no_grad():
         seen = picture_rows(batch, denoiser)
-        edit = LatentImages(seen, batch[0].params, _blend(batch, seen.latents))
+        sources = [_source(task) for task in batch]
+        edit = LatentImages(seen, batch[0].params, _blend(batch, seen.latents), sources)
         run = Distillation(rule, edit, denoiser, seed)
 
         def outcomes() -> list[EditOutcome]:
@@ -58,6 +60,12 @@ def distill(
         replace(outcome, snapshots={steps: made[row] for steps, made in taken.items()})
         for row, outcome in enumerate(final)
     ]
+
+
+def _source(task: EditTask) -> bytes:
+    """Stands for the picture and its prompt; for the latents would not do, whose last bits are the batch's."""
+    words = f"{tuple(task.source.shape)} {task.source_prompt}"
+    return digest(words.encode("utf-8", "surrogatepass"), task.source)
 
 
 def _blend(batch: Sequence[EditTask], latents: Tensor) -> Tensor | None:

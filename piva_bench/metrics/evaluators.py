@@ -60,6 +60,10 @@ EVALUATORS = {
             license="Apache-2.0",
         ),
         Evaluator(
+            "dinov2-base", "DINOv2 ViT-B/14", ("model.safetensors", "config.json"), "facebook/dinov2-base",
+            license="Apache-2.0",
+        ),
+        Evaluator(
             "clip-vit-l14", "CLIP ViT-L/14 in transformers' format",
             ("model.safetensors", "config.json", "vocab.json", "merges.txt", "tokenizer.json",
              "tokenizer_config.json", "special_tokens_map.json"),

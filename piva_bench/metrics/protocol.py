@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import trimesh
     from torch import nn
 
+    from piva_bench.scene.region import EditRegion
     from piva_bench.scene.views import PosedViews
 
 Pixels = NDArray[np.uint8]
@@ -106,6 +108,9 @@ class ViewsPair:
         backgrounds: uint8 [V, H, W, 3], the place that the source stands in and prompts may name.
         backdrops: uint8 [B, V, H, W, 3], places that no edit has seen.
         prompts: source and target prompt as they describe "front", "side" and "back".
+        target_prompt: the target prompt that names no side; None where that of the front is it.
+        region: the part of space that the edit was to keep to, if the dataset marks one.
+        surface: of the edit, in the world's axes, if one is stored.
     """
 
     source: PosedViews
@@ -114,6 +119,14 @@ class ViewsPair:
     backgrounds: Pixels
     backdrops: Pixels
     prompts: Mapping[str, tuple[str, str]]
+    target_prompt: str | None = None
+    region: EditRegion | None = None
+    surface: trimesh.Trimesh | None = None
+
+    @property
+    def plain_target(self) -> str:
+        """What the edit shall show, without a word of the side."""
+        return self.prompts["front"][1] if self.target_prompt is None else self.target_prompt
 
 
 @dataclass(frozen=True)

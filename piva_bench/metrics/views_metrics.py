@@ -91,10 +91,12 @@ def identity_metrics(distances: Sequence[Distance]) -> Metrics:
 
 
 INCONSISTENCY = (
-    MetricInfo("view_inconsistency", "View incons.", "", "lower", 100, "views", headline=True, description=
-        "Mean absolute colour difference of points that two neighbouring views both see, by the edit's depth. "
-        "Shine costs a little: read it beside the source's."),
-    MetricInfo("view_inconsistency_source", "View incons. source", "", "none", 100, "views", description=
+    MetricInfo("view_inconsistency", "View incons. (own depth)", "", "lower", 100, "views", headline=True, description=
+        "Mean absolute colour difference of points that two neighbouring views both see, by the edit's depth. Of the "
+        "formulas in use under this name it is the one of the edit's own depth; others warp views by optical flow or "
+        "the source's depth, further apart, and compare them by RMSE or LPIPS: their numbers are not these. Shine "
+        "costs a little: read it beside the source's."),
+    MetricInfo("view_inconsistency_source", "View incons. source (own depth)", "", "none", 100, "views", description=
         "The same of the source's rendered views."),
 )
 

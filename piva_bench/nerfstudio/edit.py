@@ -10,6 +10,7 @@ import torch
 from nerfstudio.engine.optimizers import Optimizers
 from torch import Tensor
 
+from piva_bench.diffusion.kept import digest
 from piva_bench.distillation.scenes import View
 from piva_bench.nerfstudio.scene import NerfstudioScene, Shown, picture_name
 from piva_bench.scene.cameras import Cameras
@@ -61,8 +62,17 @@ class SceneEdit:
         self._looks, self._views = self._looks + 1, tuple(views)
         return _view(self.scene.render(self.cameras[self._views]))
 
+    def source_digest(self) -> bytes:
+        """See ``EditableScene.source_digest``."""
+        cameras, weights = self.cameras, self.source.model.state_dict()
+        words = [(cameras.width, cameras.height), self._prompts[0], sorted(weights)]
+        arrays = torch.from_numpy(
+            np.concatenate([cameras.camera_to_world.ravel(), cameras.intrinsics.ravel()])
+        )
+        return digest(repr(words).encode(), arrays, *(weights[name] for name in sorted(weights)))
+
     @torch.no_grad()
-    def show_source(self, view: int, step: int) -> View:
+    def show_source(self, view: int, step: int, name: str) -> View:
         """The scene as it was."""
         return _view(self.source.render(self.cameras[[view]]))
 

@@ -6,19 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from piva_bench.report.comparisons import (
-    comparisons,
-    comparisons_markdown,
-    pareto_table,
-    strength_comparisons,
-    strength_markdown,
-)
+from piva_bench.report.comparisons import comparisons, comparisons_markdown
 from piva_bench.report.diagnoses import diagnoses, diagnoses_frame, diagnoses_markdown
 from piva_bench.report.drift import courses, drift_frame, drift_markdown, drift_metrics
-from piva_bench.report.figures import plane, write_figures
+from piva_bench.report.figures import write_figures
 from piva_bench.report.formats import csv_text
 from piva_bench.report.html import report_page
 from piva_bench.report.plots import load_traces
+from piva_bench.report.strength import Headline, headline, strength_markdown
 from piva_bench.report.tables import Table
 from piva_bench.runs.inside import Warn, ignore, write_own
 
@@ -34,9 +29,9 @@ def write_analysis(
     by_type: Table,
     output_dir: Path,
     warn: Warn = ignore,
-) -> None:
+) -> Headline | None:
     """Write ``comparisons``, ``strength``, ``drift`` and ``adapters`` as CSV and Markdown, ``pareto.csv``, the figures
-    as PNG and SVG, and ``index.html``.
+    as PNG and SVG, and ``index.html``; returns what stands at its front.
 
     Args:
         directory: the report's.
@@ -47,15 +42,15 @@ def write_analysis(
         warn: told about traces that are torn.
     """
     compared = comparisons(results)
+    front = headline(results)
     files = {
         "comparisons.csv": csv_text(compared),
         "comparisons.md": comparisons_markdown(results, compared),
     }
-    if axes := plane(results):
-        frame, front = strength_comparisons(results, *axes), pareto_table(results, *axes)
-        files["strength.csv"] = csv_text(frame)
-        files["pareto.csv"] = csv_text(front)
-        files["strength.md"] = strength_markdown(frame, front, *axes)
+    if front:
+        files["strength.csv"] = csv_text(front.pairs)
+        files["pareto.csv"] = csv_text(front.front)
+        files["strength.md"] = strength_markdown(front)
     if drifting := courses(results):
         files["drift.csv"] = csv_text(drift_frame(drifting))
         files["drift.md"] = drift_markdown(drifting, drift_metrics(results))
@@ -63,10 +58,11 @@ def write_analysis(
     if known := diagnoses(traces):
         files["adapters.csv"] = csv_text(diagnoses_frame(known))
         files["adapters.md"] = diagnoses_markdown(known)
-    figures = write_figures(directory, results, by_method, by_type, traces, drifting)
+    figures = write_figures(directory, results, by_method, by_type, traces, drifting, front)
     linked = [name for name in LINKED if name in files or (directory / name).exists()]
     sweeps = sorted(path.parent.name for path in directory.glob("*/tradeoff.png"))
     tables = (by_method, by_type)
-    files["index.html"] = report_page(results, tables, compared, figures, linked, sweeps)
+    files["index.html"] = report_page(results, tables, compared, figures, linked, sweeps, front)
     for name, text in files.items():
         write_own(directory / name, text.encode())
+    return front

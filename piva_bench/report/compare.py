@@ -16,9 +16,9 @@ from PIL import Image
 from piva_bench.data.sample import Sample
 from piva_bench.errors import DataError, UnknownName
 from piva_bench.metrics.protocol import MetricInfo
-from piva_bench.report.comparisons import p_text, signed
+from piva_bench.report.comparisons import p_text
 from piva_bench.report.contact_sheet import SheetRow, contact_sheet
-from piva_bench.report.formats import heading, markdown_escape
+from piva_bench.report.formats import heading, markdown_escape, signed
 from piva_bench.report.look import edit_look, reference_look, source_look
 from piva_bench.report.results import SETUP, load_results, metrics_of
 from piva_bench.report.statistics_paired import cluster_of, compare, holm, paired_differences

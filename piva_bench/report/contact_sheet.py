@@ -17,14 +17,15 @@ from piva_bench.data.sample import Sample
 from piva_bench.errors import DataError
 from piva_bench.metrics.protocol import Pixels
 from piva_bench.report.look import edit_look, reference_look, source_look
-from piva_bench.report.results import SECTIONS
+from piva_bench.report.results import variants_in_order
 from piva_bench.text import printable
 
 CELL = 128
 """Smallest side of a picture on the sheet; smaller ones are enlarged without smoothing."""
 GAP, MARGIN, TEXT, HEAD = 6, 12, 12, 13
 INK, FAINT, CHANGED, PAPER, FAILED = "#1a1a1a", "#6b6b6b", "#b3261e", "white", "#eeeeee"
-MAX_ROWS = 24
+MAX_ROWS = MAX_COLUMNS = 24
+JOINTS = "=_,;:/-"
 
 UNDRAWN = "Boxes stand for characters that this picture's font lacks; the page shows them."
 
@@ -111,10 +112,10 @@ def sheet_of_run(
     title: Sequence[str],
     limit: int = MAX_ROWS,
 ) -> Image.Image:
-    """The sheet of a run: source, every variant, counterfactual; samples spread over the edit types.
+    """The sheet of a run: source, variants, counterfactual; samples spread over the edit types.
 
-    The unchanged source and the counterfactual as methods are left out: they have columns already. Of several
-    seeds the first is shown.
+    Of more than `MAX_COLUMNS` variants so many are shown, evenly spaced in their order. The unchanged source and the
+    counterfactual as methods are left out: they have columns already. Of several seeds the first is shown.
 
     Args:
         results: from `load_results`.
@@ -125,9 +126,10 @@ def sheet_of_run(
     """
     first = results[results["seed"] == results["seed"].min()]
     shown = first[~first["method"].isin(["identity", "counterfactual"])]
-    order = shown[["section", "variant"]].drop_duplicates()
-    order = order.sort_values(["section", "variant"], key=_section_order)
-    variants = list(order["variant"])
+    variants = [variant for _, variant in variants_in_order(shown)]
+    if len(variants) > MAX_COLUMNS:
+        title = [*title, f"{MAX_COLUMNS} of {len(variants)} settings; the gallery has all of them"]
+        variants = [variants[round(i)] for i in np.linspace(0, len(variants) - 1, MAX_COLUMNS)]
     rows = []
     with_reference = any(samples[i].reference_path for i in first["sample_id"].unique() if i in samples)
     for sample_id in spread(first.drop_duplicates("sample_id"), limit):
@@ -149,10 +151,6 @@ def spread(samples: pd.DataFrame, limit: int) -> list[str]:
     turns = samples.sort_values("sample_id").groupby("edit_type").cumcount()
     chosen = samples.assign(turn=turns).sort_values(["turn", "edit_type"]).head(limit)
     return list(chosen.sort_values(["edit_type", "sample_id"])["sample_id"])
-
-
-def _section_order(column: pd.Series) -> pd.Series:
-    return column.map(list(SECTIONS).index) if column.name == "section" else column
 
 
 def _of_dataset(look: Callable[[Sample], Image.Image | None], sample: Sample) -> Pixels | str:
@@ -212,11 +210,13 @@ def _wrap(words: Line, font: ImageFont.FreeTypeFont, width: int) -> list[Line]:
 
 
 def _cut(word: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """A word in pieces that fit the width."""
+    """A word in pieces that fit the width: cut behind a joint if it has one, and else where it must be."""
     word = printable(word)
     pieces = []
     while font.getlength(word) > width and len(word) > 1:
         fit = max(1, next(i for i in range(len(word), 0, -1) if i == 1 or font.getlength(word[:i]) <= width))
+        # A number that is cut reads as two.
+        fit = next((i for i in range(fit, 0, -1) if word[i - 1] in JOINTS), fit)
         pieces.append(word[:fit])
         word = word[fit:]
     return [*pieces, word] if word else pieces

@@ -47,6 +47,11 @@ def _no_formula(value: object) -> object:
     return f"'{text}" if text.lstrip()[:1] in _FORMULA else text
 
 
+def signed(value: float, metric: MetricInfo) -> str:
+    """A difference at the metric's table scale."""
+    return MISSING if math.isnan(value) else f"{value * metric.scale:+.2f}"
+
+
 def number(value: float, decimals: int) -> str:
     """A number with a fixed count of decimals, or a dash for NaN."""
     return MISSING if math.isnan(value) else f"{value:.{decimals}f}"
@@ -71,9 +76,12 @@ def heading(metric: MetricInfo) -> str:
     return f"{metric.title}{scale}{arrow}"
 
 
-def counts(row: Row) -> list[str]:
-    """The cell that says how many samples a row averages."""
-    return [str(row.n) + (f" ({row.failed} failed)" if row.failed else "")]
+FACTS = ("N", "Mask")
+
+
+def facts(row: Row) -> list[str]:
+    """The cells that say how many samples a row averages, and the mask condition of its edits."""
+    return [str(row.n) + (f" ({row.failed} failed)" if row.failed else ""), row.mask]
 
 
 def costs(row: Row) -> list[str]:
@@ -100,7 +108,7 @@ def to_markdown(table: Table) -> str:
     """A GitHub-flavoured table; the best of each block is bold, reference rows do not compete."""
     grouped = table.rows and table.rows[0].group is not None
     first = ["Edit type", "Method"] if grouped else ["Method"]
-    heads = [*first, "N", *map(heading, table.metrics), *(name for name, _, _ in COSTS)]
+    heads = [*first, *FACTS, *map(heading, table.metrics), *(name for name, _, _ in COSTS)]
     lines = [f"### {table.title}", "", *(markdown_escape(line) + "  " for line in table.head)]
     lines += [
         *(markdown_escape(line) + "  " for line in table.notes[:-1]),
@@ -124,7 +132,7 @@ def to_markdown(table: Table) -> str:
                 text = markdown_escape(cell(row.cells[metric.name], metric, row.n))
                 cells.append(f"**{text}**" if table.best(metric, row) else text)
             label = [markdown_escape(text) for text in ([group or ""] if grouped else []) + [row.label]]
-            lines.append("| " + " | ".join([*label, *counts(row), *cells, *costs(row)]) + " |")
+            lines.append("| " + " | ".join([*label, *facts(row), *cells, *costs(row)]) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -132,7 +140,7 @@ def to_markdown(table: Table) -> str:
 
 _LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
           "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-          ">": r"\textgreater{}", "±": r"$\pm$", "·": r"$\cdot$", "×": r"$\times$", "–": "--",
+          ">": r"\textgreater{}", "±": r"$\pm$", "·": r"$\cdot$", "×": r"$\times$", "–": "--", "…": r"\ldots{}",
           # At the beginning of a row they would belong to the \\ before it.
           "[": "{[}", "*": "{*}",
           "↑": r"$\uparrow$", "↓": r"$\downarrow$"}  # fmt: skip
@@ -153,7 +161,12 @@ def to_latex(table: Table) -> str:
     """A table for LaTeX with the packages booktabs and graphicx (it is fitted to the line width)."""
     grouped = table.rows and table.rows[0].group is not None
     first = ["Edit type", "Method"] if grouped else ["Method"]
-    heads = [*first, "N", *map(_latex_heading, table.metrics), *(latex_escape(name) for name, _, _ in COSTS)]
+    heads = [
+        *first,
+        *FACTS,
+        *map(_latex_heading, table.metrics),
+        *(latex_escape(name) for name, _, _ in COSTS),
+    ]
     caption = latex_escape(". ".join((table.title, *table.head, *table.notes)) + ".")
     lines = [
         r"\begin{table}[t]",
@@ -178,6 +191,9 @@ def to_latex(table: Table) -> str:
                     text = rf"\underline{{{text}}}"
                 cells.append(text)
             label = [latex_escape(text) for text in ([group or ""] if grouped else []) + [row.label]]
-            lines.append(" & ".join([*label, *counts(row), *cells, *map(latex_escape, costs(row))]) + r" \\")
+            lines.append(
+                " & ".join([*label, *map(latex_escape, facts(row)), *cells, *map(latex_escape, costs(row))])
+                + r" \\"
+            )
     lines += [r"\bottomrule", r"\end{tabular}}", r"\end{table}"]
     return "\n".join(lines) + "\n"

@@ -10,11 +10,13 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 
-from piva_bench.report.comparisons import METHOD, compared_metrics, p_text, power_line, signed, verdict
+from piva_bench.report.comparisons import METHOD, compared_metrics, p_text, power_line, verdict
 from piva_bench.report.figures import TITLES
-from piva_bench.report.formats import COSTS, blocks, cell, costs, counts, heading
+from piva_bench.report.formats import COSTS, FACTS, blocks, cell, costs, facts, heading, signed
 from piva_bench.report.results import SECTIONS, head
+from piva_bench.report.strength import SHOWN, Headline
 from piva_bench.report.tables import Table
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -39,6 +41,7 @@ def report_page(
     figures: Sequence[str],
     files: Sequence[str] = (),
     sweeps: Sequence[str] = (),
+    front: Headline | None = None,
 ) -> str:
     """The page that a report opens with: tables, figures, comparisons, links to gallery and files.
 
@@ -49,6 +52,7 @@ def report_page(
         figures: names of the figures that were written.
         files: further files of the report to link to.
         sweeps: folders of the report that hold a sweep's table and trade-off curve.
+        front: what the page begins with; its figure is among the figures.
     """
     comparisons = []
     for metric in compared_metrics(results):
@@ -77,11 +81,27 @@ def report_page(
         title=f"{results['dataset'].iloc[0]} · {results['profile'].iloc[0]}",
         head=head(results),
         tables=[_table(table) for table in tables],
-        figures=[(name, TITLES.get(name, name)) for name in figures],
+        figures=[(name, TITLES.get(name, name)) for name in figures if name != "strength"],
+        front=front_page(front, "strength.png") if front else "",
         files=files,
         sweeps=sweeps,
         comparisons=comparisons,
         how=METHOD,
+    )
+
+
+def front_page(front: Headline, figure: str) -> Markup:
+    """The strength figure and its table, as they stand at the front of the report and of the gallery.
+
+    Args:
+        front: what they show.
+        figure: the figure's file, relative to the page.
+    """
+    rows = front.rows()
+    return Markup(
+        _ENVIRONMENT.get_template("front.html.j2").render(
+            front=front, figure=figure, rows=rows[:SHOWN], more=len(rows[SHOWN:])
+        )
     )
 
 
@@ -101,12 +121,13 @@ def _table(table: Table) -> dict[str, Any]:
             ]
             values += [(text, "") for text in costs(row)]
             label = ([group or ""] if grouped else []) + [row.label]
-            lines.append({"label": label, "counts": counts(row), "cells": values})
+            lines.append({"label": label, "facts": facts(row), "cells": values})
         parts.append({"section": section if section != SECTIONS["method"] else "", "rows": lines})
     return {
         "caption": table.title,
         "lines": [*table.head, *table.notes],
         "first": first,
+        "facts": FACTS,
         "heads": [(heading(metric), metric.description) for metric in table.metrics]
         + [(name, "") for name, _, _ in COSTS],
         "parts": parts,

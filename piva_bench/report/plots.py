@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from piva_bench.metrics.protocol import MetricInfo
-from piva_bench.report.curves import COLOURS, GREY, INK, MARKERS, STYLE, plain
+from piva_bench.report.curves import COLOURS, GREY, INK, STYLE, look, plain
 from piva_bench.report.formats import heading
-from piva_bench.report.results import SECTIONS
+from piva_bench.report.results import table_order, variants_in_order
 from piva_bench.report.tables import Table
 from piva_bench.runs.inside import Warn, ignore
 from piva_bench.runs.store import Store
@@ -30,6 +30,7 @@ HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "++++")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
 Traces = Mapping[str, Mapping[str, np.ndarray]]
 """Variant to scalar to [edits, steps]; NaN where not measured, and after an edit has ended."""
+LEGEND_COLUMNS = 3
 LABEL = 26
 """Characters of a method's name that a figure shows."""
 
@@ -42,7 +43,9 @@ def type_bars(table: Table, metrics: Sequence[MetricInfo]) -> Figure:
         metrics: one panel each.
     """
     rows = [row for row in table.rows if row.section != "reference"]
-    labels = sorted({row.label for row in rows})
+    labels = list(
+        dict.fromkeys(row.label for row in sorted(rows, key=lambda r: table_order(r.section, r.label)))
+    )
     groups = sorted({row.group or "" for row in rows})
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.6, 0.9 + len(metrics) * 2.3), layout="constrained")
@@ -72,35 +75,42 @@ def type_bars(table: Table, metrics: Sequence[MetricInfo]) -> Figure:
 def cost_quality(table: Table, metrics: Sequence[MetricInfo]) -> Figure:
     """Seconds per edit to the right, logarithmic if they differ much, against each metric.
 
+    Reference rows are lines: what they score is to be seen, what they cost says nothing.
+
     Args:
         table: by method.
         metrics: one panel each.
     """
-    rows = [row for row in table.rows if row.seconds > 0]
+    rows = [row for row in table.rows if row.section != "reference" and row.seconds > 0]
+    lines = [row for row in table.rows if row.section == "reference"]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.6, 3.4), layout="constrained")
+        entries = len(rows) + len(lines)
+        figure = Figure(figsize=(6.6, 3.5 + 0.18 * -(-entries // LEGEND_COLUMNS)), layout="constrained")
         panels = figure.subplots(1, len(metrics), squeeze=False)[0]
         for axes, metric in zip(panels, metrics, strict=True):
-            for row in rows:
+            for place, row in enumerate(rows):
                 cell = row.cells[metric.name]
-                reference = row.section == "reference"
-                # As in the other figures: by name among the methods, and among the reference rows.
-                alike = sorted(each.label for each in rows if (each.section == "reference") == reference)
-                place = alike.index(row.label)
-                marker = (MARKERS[::-1] if reference else MARKERS)[place % len(MARKERS)]
-                colour = GREY if reference else COLOURS[place % len(COLOURS)]
+                colour, marker = look(place)
                 margin = 0.0 if math.isnan(cell.margin) else cell.margin * metric.scale
                 axes.errorbar(
-                    row.seconds, cell.mean * metric.scale, yerr=margin, fmt=marker,
-                    color=colour, markerfacecolor="white" if reference else colour, label=_cut(row.label),
-                    markersize=6, elinewidth=0.8,
+                    row.seconds, cell.mean * metric.scale, yerr=margin, fmt=marker, color=colour,
+                    label=_cut(row.label), markersize=6, elinewidth=0.8,
+                )  # fmt: skip
+            for place, row in enumerate(lines):
+                level = row.cells[metric.name].mean * metric.scale
+                axes.axhline(
+                    level, color=GREY, linestyle=DASHES[1:][place % (len(DASHES) - 1)], linewidth=1,
+                    label=_cut(row.label),
                 )  # fmt: skip
             seconds = [row.seconds for row in rows]
             if max(seconds) > 5 * min(seconds):
                 axes.set_xscale("log")
-                axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+                steps = (1, 2, 5) if max(seconds) < 50 * min(seconds) else (1,)
+                axes.xaxis.set_major_locator(ticker.LogLocator(subs=steps))
                 axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
                 axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+            else:
+                axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
             axes.set_xlabel("seconds per edit")
             axes.set_ylabel(_axis(metric), fontsize=8)
             if metric.direction == "lower":
@@ -120,11 +130,7 @@ def colour_drift(results: pd.DataFrame, metrics: Sequence[MetricInfo], head: Seq
         head: what the numbers stand on.
     """
     done = results[results["status"] == "ok"]
-    order = done[["section", "variant"]].drop_duplicates()
-    order = order.sort_values(
-        ["section", "variant"], key=lambda c: c.map(_place) if c.name == "section" else c
-    )
-    variants = list(order["variant"])[::-1]
+    variants = [variant for _, variant in variants_in_order(done)][::-1]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.6, 0.9 + 0.32 * len(variants)), layout="constrained")
         panels = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
@@ -173,7 +179,12 @@ def convergence(traces: Traces, head: Sequence[str]) -> Figure:
             _calm(axes, "both")
         panels[-1].set_xlabel("step")
         figure.legend(
-            list(drawn.values()), list(drawn), loc="outside upper left", ncols=3, frameon=False, fontsize=8
+            list(drawn.values()),
+            list(drawn),
+            loc="outside upper left",
+            ncols=LEGEND_COLUMNS,
+            frameon=False,
+            fontsize=8,
         )
         _foot(figure, [*head, "lines: means over edits; bands: the middle half of them"])
     return figure
@@ -187,21 +198,23 @@ def load_traces(
     Variants without traces and files that are torn are left out; ``warn`` is told about the latter.
     """
     store = Store(output_dir, warn)
-    found: dict[str, dict[str, list[list[float | None]]]] = {}
+    found: dict[str, dict[str, list[np.ndarray]]] = {}
     done = results[results["status"] == "ok"]
     for key, variant in done.sort_values("variant")[["key", "variant"]].itertuples(index=False):
         for name, values in store.load_trace(key).items():
-            found.setdefault(variant, {}).setdefault(printable(name), []).append(values)
+            found.setdefault(variant, {}).setdefault(printable(name), []).append(
+                np.array(values, dtype=np.float64)
+            )
     return {
-        variant: {name: _padded(rows) for name, rows in scalars.items() if any(rows)}
+        variant: {name: _padded(rows) for name, rows in scalars.items() if any(map(len, rows))}
         for variant, scalars in found.items()
     }
 
 
-def _padded(rows: Sequence[Sequence[float | None]]) -> np.ndarray:
+def _padded(rows: Sequence[np.ndarray]) -> np.ndarray:
     padded = np.full((len(rows), max(map(len, rows))), np.nan)
     for line, row in zip(padded, rows, strict=True):
-        line[: len(row)] = np.array(row, dtype=np.float64)
+        line[: len(row)] = row
     return padded
 
 
@@ -209,12 +222,9 @@ def _axis(metric: MetricInfo) -> str:
     return f"{heading(metric)} ({metric.unit})" if metric.unit else heading(metric)
 
 
-def _place(section: str) -> int:
-    return list(SECTIONS).index(section)
-
-
 def _cut(label: str) -> str:
-    return plain(label if len(label) <= LABEL else label[: LABEL - 1] + "…")
+    """Both ends of a name: at the second is what sets a setting apart."""
+    return plain(label if len(label) <= LABEL else f"{label[: LABEL // 2 - 1]}…{label[-LABEL // 2 :]}")
 
 
 def _type_name(group: str) -> str:
@@ -232,7 +242,7 @@ def _calm(axes: Axes, grid: str) -> None:
 
 def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside upper left", ncols=LEGEND_COLUMNS, frameon=False, fontsize=8)
 
 
 def _foot(figure: Figure, lines: Sequence[str]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,9 @@ SETUP = ("profile", "protocol", "fingerprint", "model", "model_fingerprint", "da
 
 SECTIONS = {"method": "Methods", "mask": "Methods that read the edit mask",
             "end": "Edits pasted into the source by the edit mask",
-            "steps": "Edits blended with the source by the edit mask in every step", "reference": "Reference rows",
+            "steps": "Edits blended with the source by the edit mask in every step",
+            "supervised": "Supervised methods (trained on pairs of a picture and its edit)",
+            "reference": "Reference rows",
             "unknown": "Methods that are not installed (mask use unknown)"}  # fmt: skip
 """Sections of a table, in order. Only rows of one section compete."""
 
@@ -43,7 +47,8 @@ def load_results(output_dir: Path, protocol: str | None = None, warn: Warn = _wa
     texts have their control characters shown.
 
     Added columns: ``protocol`` and ``fingerprint`` of the scores, ``variant`` (the method, with its
-    parameters where the run holds several settings of it), ``section`` (a key of `SECTIONS`), ``machine``.
+    parameters where the run holds several settings of it), ``section`` (a key of `SECTIONS`), ``machine``,
+    ``undefined`` (why, for each metric that has no value; None where the edit is not scored).
 
     Args:
         output_dir: a run's directory.
@@ -63,26 +68,36 @@ def load_results(output_dir: Path, protocol: str | None = None, warn: Warn = _wa
     known = (PROTOCOLS.load if protocol else PROTOCOLS.load_installed)(name).descriptors
     scores = _scores_of_one_version(store, name, records, warn)
     versions = {score.fingerprint for score in scores.values()}
-    named = _variant_names(records)
+    names = _variant_names(records)
     machine = _machine(manifest)
     stated = _stated_sections(manifest)
     sections = {method: _section(method, stated) for method in {record.method for record in records}}
-    rows = [
-        {
-            **_shown(record.model_dump(exclude={"params", "tags", "files"})),
-            "params": printable(_params_text(record.params)),
-            **({"seconds": math.nan, "unet_evaluations": math.nan} if record.device == NOT_KNOWN else {}),
-            **_shown({f"tag_{key}": value for key, value in record.tags.items()}),
-            "protocol": name,
-            "fingerprint": printable(min(versions, default="not scored")),
-            "variant": printable(named[record.key]),
-            "section": _BY_MASK[record.mask] if record.mask else sections[record.method],
-            "machine": printable(machine),
-            **_values(scores.get(record.key), known),
-        }
-        for record in records
+    # Column by column: a row's dictionary a record would take several times the time and memory.
+    columns: dict[str, list[Any]] = {
+        field: [_shown(getattr(record, field)) for record in records]
+        for field in Record.model_fields
+        if field not in ("params", "tags", "files")
+    }
+    columns["params"] = [printable(_params_text(json.dumps(record.params))) for record in records]
+    elsewhere = [record.device == NOT_KNOWN for record in records]
+    for field in ("seconds", "unet_evaluations"):
+        columns[field] = [
+            math.nan if unknown else v for v, unknown in zip(columns[field], elsewhere, strict=True)
+        ]
+    for tag in dict.fromkeys(tag for record in records for tag in record.tags):
+        columns[f"tag_{tag}"] = [_shown(record.tags.get(tag, math.nan)) for record in records]
+    columns["variant"] = [printable(name) for name in names]
+    columns["section"] = [
+        _BY_MASK[record.mask] if record.mask else sections[record.method] for record in records
     ]
-    return pd.DataFrame(rows).sort_values(["variant", "sample_id", "seed"], ignore_index=True)
+    per_record = [scores[record.key].values if record.key in scores else {} for record in records]
+    for metric in dict.fromkeys(metric for values in per_record for metric in values if metric in known):
+        columns[metric] = [_number(values.get(metric)) for values in per_record]
+    columns["undefined"] = [_undefined(scores.get(record.key), known) for record in records]
+    frame = pd.DataFrame(columns).assign(
+        protocol=name, fingerprint=printable(min(versions, default="not scored")), machine=printable(machine)
+    )
+    return frame.sort_values(["variant", "sample_id", "seed"], ignore_index=True)
 
 
 def metrics_of(results: pd.DataFrame) -> Sequence[MetricInfo]:
@@ -111,8 +126,26 @@ def head(results: pd.DataFrame) -> list[str]:
     ]
 
 
-def _shown(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: printable(value) if isinstance(value, str) else value for name, value in fields.items()}
+def table_order(section: str, label: str) -> tuple[int, list[str | float]]:
+    """Where a row stands among others: by section, then by name, numbers in it by their size."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", label)
+    return list(SECTIONS).index(section), [float(part) if i % 2 else part for i, part in enumerate(parts)]
+
+
+def variants_in_order(results: pd.DataFrame) -> list[tuple[str, str]]:
+    """Section and name of every variant, as tables, sheets and galleries show them."""
+    pairs = results[["section", "variant"]].drop_duplicates().itertuples(index=False)
+    return sorted(
+        ((str(section), str(variant)) for section, variant in pairs), key=lambda pair: table_order(*pair)
+    )
+
+
+def _shown(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) else value
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _scores_of_one_version(
@@ -131,9 +164,20 @@ def _scores_of_one_version(
     return {key: score for key, score in scores.items() if score.fingerprint == chosen}
 
 
-def _values(score: ScoreFile | None, known: Mapping[str, MetricInfo]) -> dict[str, float]:
-    values = score.values if score else {}
-    return {name: math.nan if value is None else value for name, value in values.items() if name in known}
+def _undefined(score: ScoreFile | None, known: Mapping[str, MetricInfo]) -> dict[str, str] | None:
+    if score is None:
+        return None
+    return {name: printable(why) for name, why in score.undefined.items() if name in known}
+
+
+def undefined_samples(results: pd.DataFrame) -> dict[tuple[str, str], frozenset[str]]:
+    """For each metric and reason the samples of which no edit has a value, for that reason."""
+    found: dict[tuple[str, str], set[str]] = {}
+    scored = results[results["undefined"].notna()]
+    for sample_id, reasons in scored.groupby("sample_id")["undefined"]:
+        for item in set.intersection(*(set(each.items()) for each in reasons)):
+            found.setdefault(item, set()).add(str(sample_id))
+    return {item: frozenset(samples) for item, samples in sorted(found.items())}
 
 
 def _manifest(output_dir: Path) -> dict[str, Any]:
@@ -187,20 +231,23 @@ def _section(method: str, stated: Mapping[str, str]) -> str:
         return "unknown"
 
 
-def _params_text(params: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in sorted(params.items()))
+@lru_cache(1 << 12)
+def _params_text(params: str) -> str:
+    """Parameters, given as JSON, as a reader wants them."""
+    return ", ".join(f"{name}={value}" for name, value in sorted(json.loads(params).items()))
 
 
-def _variant_names(records: Sequence[Record]) -> dict[str, str]:
-    """Key to the method's name, followed by what sets the setting apart where there are several."""
-    settings: dict[str, set[str]] = {}
-    for record in records:
-        settings.setdefault(record.method, set()).add(_setting(record))
-    named = {method: _details(several) for method, several in settings.items()}
-    names = {}
-    for record in records:
-        detail = named[record.method][_setting(record)]
-        names[record.key] = f"{record.method} ({detail})" if detail else record.method
+def _variant_names(records: Sequence[Record]) -> list[str]:
+    """The method's name of each record, followed by what sets the setting apart where there are several."""
+    settings = [_setting(record) for record in records]
+    several: dict[str, set[str]] = {}
+    for record, setting in zip(records, settings, strict=True):
+        several.setdefault(record.method, set()).add(setting)
+    named = {method: _details(found) for method, found in several.items()}
+    names = []
+    for record, setting in zip(records, settings, strict=True):
+        detail = named[record.method][setting]
+        names.append(f"{record.method} ({detail})" if detail else record.method)
     return names
 
 
@@ -238,7 +285,12 @@ _BY_MASK = {"none": "method", "own": "mask", "end": "end", "steps": "steps"}
 
 def _setting(record: Record) -> str:
     """Everything that tells two settings of a method apart, as JSON with text values."""
-    texts = {name: json.dumps(value) for name, value in record.params.items()}
-    source = {"file": record.method_source} if record.method_source else {}
-    mask = {"mask": json.dumps(record.mask)} if record.mask else {}
-    return json.dumps({**texts, "version": record.method_version, **source, **mask}, sort_keys=True)
+    return _setting_text(json.dumps(record.params), record.method_version, record.method_source, record.mask)
+
+
+@lru_cache(1 << 12)
+def _setting_text(params: str, version: str, source: str | None, mask: str | None) -> str:
+    texts = {name: json.dumps(value) for name, value in json.loads(params).items()}
+    given = {"file": source} if source else {}
+    condition = {"mask": json.dumps(mask)} if mask else {}
+    return json.dumps({**texts, "version": version, **given, **condition}, sort_keys=True)

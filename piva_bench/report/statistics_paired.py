@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from piva_bench.report.statistics import LEVEL
 
 RESAMPLES, FLIPS = 1999, 9999
+PAIRS = 1000
+"""Pairs that are compared at once; of more, the resamples would not fit into memory."""
 Floats = NDArray[np.float64]
 
 
@@ -53,12 +55,36 @@ def paired_differences(results: pd.DataFrame, metric: str, first: str, second: s
 
     Pairs in which either is failed or undefined are left out.
     """
-    values = results[results["status"] == "ok"].pivot_table(
-        index=["sample_id", "seed"], columns="variant", values=metric, aggfunc="first"
-    )
+    values = _by_variant(results, metric)
     if first not in values or second not in values:
         return pd.Series(dtype=float)
     return (values[first] - values[second]).dropna().groupby("sample_id").mean()
+
+
+def _by_variant(results: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """A metric by sample and seed (rows) and variant (columns)."""
+    return results[results["status"] == "ok"].pivot_table(
+        index=["sample_id", "seed"], columns="variant", values=metric, aggfunc="first"
+    )
+
+
+def _all_differences(
+    results: pd.DataFrame, metric: str, pairs: Sequence[tuple[str, str]], samples: pd.Index
+) -> Floats:
+    """`paired_differences` of all pairs at once, [samples, pairs]: of hundreds of settings there are many."""
+    variants = sorted(results["variant"].unique())
+    values = _by_variant(results, metric).reindex(columns=variants)
+    place = {variant: i for i, variant in enumerate(variants)}
+    firsts, seconds = ([place[pair[i]] for pair in pairs] for i in (0, 1))
+    columns = values.to_numpy(dtype=np.float64)
+    rows = samples.get_indexer(values.index.get_level_values("sample_id"))
+    total, count = (np.zeros((len(samples), len(pairs))) for _ in range(2))
+    for row, line in zip(rows, columns, strict=True):
+        difference = line[firsts] - line[seconds]
+        defined = ~np.isnan(difference)
+        total[row] += np.where(defined, difference, 0.0)
+        count[row] += defined
+    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
 
 def cluster_of(results: pd.DataFrame) -> pd.Series:
@@ -178,16 +204,17 @@ def compare_all(results: pd.DataFrame, metrics: Sequence[str], seed: int = 0) ->
     competing = results[results["section"] != "reference"]
     pairs = list(combinations(sorted(competing["variant"].unique()), 2))
     clusters = cluster_of(results)
-    columns = pd.DataFrame(
-        {
-            (metric, *pair): paired_differences(competing, metric, *pair)
-            for metric in metrics
-            for pair in pairs
-        },
-        index=clusters.index,
-    )
     rows = []
-    found = compare(columns.to_numpy(), list(clusters), seed) if len(columns.columns) else []
+    found = [
+        one
+        for metric in (metrics if pairs else ())
+        for start in range(0, len(pairs), PAIRS)
+        for one in compare(
+            _all_differences(competing, metric, pairs[start : start + PAIRS], clusters.index),
+            list(clusters),
+            seed,
+        )
+    ]
     named = [(metric, *pair) for metric in metrics for pair in pairs]
     for (metric, first, second), one in zip(named, found, strict=True):
         rows.append(

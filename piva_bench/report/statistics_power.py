@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from scipy import optimize, stats
@@ -31,8 +32,15 @@ def detectable_difference(spread: float, n: int, power: float = 0.8, alpha: floa
     """
     if n < 2 or not spread > 0:
         return math.nan
-    # In units of the standard error the answer lies between 0 and a little above the t quantiles' sum.
+    return _detectable_errors(n, power, alpha) * spread / math.sqrt(n)
+
+
+@lru_cache(1 << 10)
+def _detectable_errors(n: int, power: float, alpha: float) -> float:
+    """`detectable_difference` in units of the standard error, which the spread does not change.
+
+    To find it takes tens of milliseconds, and a run of 100 settings asks 4,950 times.
+    """
+    # The answer lies between 0 and a little above the t quantiles' sum.
     top = stats.t.ppf(1 - alpha / 2, n - 1) + stats.t.ppf(power, n - 1) + 10
-    error = spread / math.sqrt(n)
-    found = optimize.brentq(lambda d: paired_power(d * error, spread, n, alpha) - power, 0.0, top)
-    return float(found * error)
+    return float(optimize.brentq(lambda d: paired_power(d / math.sqrt(n), 1.0, n, alpha) - power, 0.0, top))

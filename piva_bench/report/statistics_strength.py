@@ -7,12 +7,11 @@ read as a curve from edit strength to identity, and methods are compared where t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from piva_bench.report.statistics import LEVEL
 from piva_bench.report.statistics_paired import RESAMPLES, draw_weights
@@ -82,48 +81,6 @@ def interpolate(strength: Floats, identity: Floats, at: Floats) -> Floats:
     return np.where(inside, y0 + share * (y1 - y0), np.nan)
 
 
-def compare_at_equal_strength(
-    first: Measured,
-    second: Measured,
-    clusters: Sequence[object] | None = None,
-    at: float | None = None,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> AtStrength:
-    """Compare two methods' identity where their edits are equally strong.
-
-    The interval bootstraps the whole comparison: clusters of samples are drawn, the means of every setting are
-    taken anew, and both curves are read again. Its width is Student's t times the spread of what they give, which
-    covers better at some dozen samples than the percentiles do.
-
-    Args:
-        first: usually a sweep.
-        second: the same samples, in the same order.
-        clusters: for each sample the group it belongs to.
-        at: the strength; by default that of the second method if it has one setting (taken anew in each
-            resample), else the middle of the widest range that both reach in 95 of 100 resamples.
-        seed: of the resampling.
-        level: of the interval.
-    """
-    weights, size = _weights(len(first.strength), clusters, seed)
-    curves = [(_means(weights, each.strength), _means(weights, each.identity)) for each in (first, second)]
-    if at is not None:
-        target = np.full(len(weights), at)
-    elif second.strength.shape[1] == 1:
-        target = curves[1][0][:, 0]
-    else:
-        target = np.full(len(weights), _middle_of_both([x for x, _ in curves]))
-    a, b = (interpolate(x, y, target) for x, y in curves)
-    difference = a - b
-    resampled = difference[1:][~np.isnan(difference[1:])]
-    reached = len(resampled) / RESAMPLES
-    low = high = math.nan
-    if 1 - reached <= OUT_OF_REACH and not math.isnan(difference[0]):
-        margin = _margin(resampled, size, level)
-        low, high = float(difference[0]) - margin, float(difference[0]) + margin
-    return AtStrength(float(target[0]), float(a[0]), float(b[0]), float(difference[0]), low, high, reached)
-
-
 @dataclass(frozen=True)
 class Dominated:
     """The hypervolumes that two methods' settings dominate together, on the plane of strength and identity.
@@ -143,36 +100,195 @@ class Dominated:
     high: float
 
 
-def compare_dominated(
-    first: Measured,
-    second: Measured,
-    reference: Sequence[float],
-    clusters: Sequence[object] | None = None,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> Dominated:
-    """Compare what two methods reach together on both axes, wherever their settings lie: always defined.
+class Resamples:
+    """The settings of several methods in resamples of the same samples.
 
-    Zitzler's hypervolume of each method's mean places, taken anew in every resample of the clusters; the interval as
-    of ``compare_at_equal_strength``.
+    Whole clusters of samples are drawn, each with all that was measured of it at every setting, and the means of every
+    setting are taken anew: what is read off the curves of one resample is read off the same samples. An interval is
+    the symmetric bootstrap-t one (Hall 1988, "On symmetric bootstrap confidence intervals"), as for paired
+    differences: losses of identity are skewed, and intervals from the spread of the resamples alone hold too seldom
+    (``python -m benchmarks.coverage``).
 
     Args:
-        first: a method's settings, more being better on both axes.
-        second: of the same samples, in the same order.
-        reference: the corner that is worst on both axes; the same in all resamples.
+        measured: by method; of the same samples, in the same order.
         clusters: for each sample the group it belongs to.
         seed: of the resampling.
-        level: of the interval.
+        count: how many resamples.
     """
-    weights, size = _weights(len(first.strength), clusters, seed)
-    volumes = []
-    for each in (first, second):
-        places = np.stack([_means(weights, each.strength), _means(weights, each.identity)], axis=2)
-        volumes.append(np.array([hypervolume(row[~np.isnan(row).any(axis=1)], reference) for row in places]))
-    difference = volumes[0] - volumes[1]
-    margin = _margin(difference[1:], size, level) if size > 1 else math.nan
-    middle = float(difference[0])
-    return Dominated(float(volumes[0][0]), float(volumes[1][0]), middle, middle - margin, middle + margin)
+
+    def __init__(
+        self,
+        measured: Mapping[str, Measured],
+        clusters: Sequence[object] | None = None,
+        seed: int = 0,
+        count: int = RESAMPLES,
+    ) -> None:
+        samples = len(next(iter(measured.values())).strength)
+        labels = (
+            np.arange(samples)
+            if clusters is None
+            else np.unique(np.asarray(clusters), return_inverse=True)[1]
+        )
+        self._size = int(labels.max()) + 1
+        drawn = draw_weights(np.random.default_rng(seed), self._size, count)
+        self._weights = np.vstack([np.ones((1, self._size)), drawn])
+        self._means = {name: _Means.of(one, labels, self._weights) for name, one in measured.items()}
+
+    def at_equal_strength(
+        self, first: str, second: str, at: float | None = None, level: float = LEVEL
+    ) -> AtStrength:
+        """Compare two methods' identity where their edits are equally strong.
+
+        Args:
+            first: usually a sweep.
+            second: what it is compared with.
+            at: the strength; by default the middle of what both curves reach, taken anew in each resample, as
+                samples that are easy to edit move all curves together. Of a single setting it is its own strength.
+            level: of the interval.
+        """
+
+        def read(places: Sequence[Floats]) -> tuple[Floats, Floats, Floats]:
+            strengths = [each[:, 0] for each in places]
+            target = _middles(strengths) if at is None else np.full(len(strengths[0]), at)
+            a, b = (interpolate(each[:, 0], each[:, 1], target) for each in places)
+            return target, a, b
+
+        def difference(places: Sequence[Floats]) -> Floats:
+            _, a, b = read(places)
+            return a - b
+
+        target, a, b = (
+            float(values[0]) for values in read([self._means[name].places for name in (first, second)])
+        )
+        margin, reached = self._margin((first, second), difference, level)
+        low, high = a - b - margin, a - b + margin
+        return AtStrength(target, a, b, a - b, low, high, reached)
+
+    def dominated(
+        self, first: str, second: str, signs: Sequence[float] = (1, 1), level: float = LEVEL
+    ) -> Dominated:
+        """Compare what two methods reach together on both axes, wherever their settings lie: always defined.
+
+        It is Zitzler's hypervolume of each method's mean places. Its corner is, on each axis, the setting that is worst
+        of all that were measured, taken anew in each resample, too.
+
+        Args:
+            first: a method.
+            second: another one.
+            signs: -1 for an axis on which less is better.
+            level: of the interval.
+        """
+        turn = np.asarray(signs, dtype=np.float64)[:, None]
+        worst = [self._worst(axis, sign) for axis, sign in enumerate(signs)]
+        names = list(dict.fromkeys([first, second, *(name for name, _ in worst)]))
+
+        def volumes(places: Sequence[Floats]) -> list[Floats]:
+            by_name = dict(zip(names, places, strict=True))
+            corner = [
+                sign * by_name[name][:, a, at]
+                for a, (sign, (name, at)) in enumerate(zip(signs, worst, strict=True))
+            ]
+            over = np.stack(corner, axis=1)[:, None]
+            return [
+                hypervolumes((turn * by_name[name]).transpose(0, 2, 1) - over) for name in (first, second)
+            ]
+
+        def difference(places: Sequence[Floats]) -> Floats:
+            a, b = volumes(places)
+            return a - b
+
+        a, b = (float(values[0]) for values in volumes([self._means[name].places for name in names]))
+        margin, _ = self._margin(names, difference, level)
+        return Dominated(a, b, a - b, a - b - margin, a - b + margin)
+
+    def _worst(self, axis: int, sign: float) -> tuple[str, int]:
+        """The method and the number of the setting whose mean is worst on an axis."""
+        found = {
+            (name, at): sign * float(value)
+            for name, each in self._means.items()
+            for at, value in enumerate(each.places[0, axis])
+            if not math.isnan(value)
+        }
+        return min(found, key=found.__getitem__, default=(next(iter(self._means)), 0))
+
+    def _margin(
+        self, names: Sequence[str], statistic: Callable[[Sequence[Floats]], Floats], level: float
+    ) -> tuple[float, float]:
+        """Half the width of a statistic's interval, and in which share of the resamples it is defined.
+
+        NaN where it is undefined as a whole, in too many resamples, or where there is one cluster alone. The standard
+        errors are those of the statistic's linearisation, whose gradient is a difference quotient.
+
+        Args:
+            names: the methods that it is of.
+            statistic: from places [rows, 2, settings] of each of them to [rows].
+            level: of the interval.
+        """
+        own = [self._means[name] for name in names]
+        places = [each.places for each in own]
+        values = statistic(places)
+        reached = float(np.mean(~np.isnan(values[1:])))
+        if math.isnan(values[0]) or 1 - reached > OUT_OF_REACH or self._size < 2:
+            return math.nan, reached
+        moves = [(which, *at) for which, each in enumerate(places) for at in np.ndindex(each.shape[1:])]
+        around = [
+            np.tile(each, (2 * len(moves), 1, 1)).reshape(2, len(moves), *each.shape) for each in places
+        ]
+        steps = [1e-4 * float(np.nanstd(places[which][:, axis, at])) or 1e-9 for which, axis, at in moves]
+        for number, (which, axis, at) in enumerate(moves):
+            around[which][0, number, :, axis, at] += steps[number]
+            around[which][1, number, :, axis, at] -= steps[number]
+        found = statistic([each.reshape(-1, *each.shape[3:]) for each in around]).reshape(2, len(moves), -1)
+        slopes = (found[0] - found[1]) / (2 * np.array(steps)[:, None])
+        moved = np.zeros_like(self._weights)
+        for slope, (which, axis, at) in zip(slopes, moves, strict=True):
+            each = own[which]
+            share = np.nan_to_num(slope / each.counts[:, axis, at], posinf=0.0, neginf=0.0)
+            moved += share[:, None] * each.sums[None, :, axis, at]
+            moved -= (share * np.nan_to_num(each.places[:, axis, at]))[:, None] * each.defined[
+                None, :, axis, at
+            ]
+        errors = np.sqrt((self._weights * moved**2).sum(axis=1))
+        off = np.abs(values[1:] - values[0])
+        # A resample without any spread says nothing unless it hits the value.
+        still = off <= 1e-12 * max(abs(float(values[0])), 1e-300)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            t = np.where(still, 0.0, off / errors[1:])
+        t = t[~np.isnan(values[1:])]
+        margin = float(np.quantile(np.where(np.isnan(t), np.inf, t), level, method="higher")) * float(
+            errors[0]
+        )
+        return (margin if math.isfinite(margin) else math.nan), reached
+
+
+@dataclass(frozen=True)
+class _Means:
+    """A method's settings in every resample, by axis (strength, identity).
+
+    Attributes:
+        places: [rows, 2, settings] means; the first row is of the samples themselves.
+        counts: [rows, 2, settings] values that were averaged.
+        sums: [clusters, 2, settings] of the defined values.
+        defined: [clusters, 2, settings] number of them.
+    """
+
+    places: Floats
+    counts: Floats
+    sums: Floats
+    defined: Floats
+
+    @classmethod
+    def of(cls, measured: Measured, labels: NDArray[np.intp], weights: Floats) -> _Means:
+        """The means under weights [rows, clusters] of the clusters that samples belong to."""
+        values = np.stack([measured.strength, measured.identity], axis=1)
+        known = ~np.isnan(values)
+        sums, defined = (np.zeros((weights.shape[1], *values.shape[1:])) for _ in range(2))
+        np.add.at(sums, labels, np.where(known, values, 0.0))
+        np.add.at(defined, labels, known.astype(np.float64))
+        counts = np.tensordot(weights, defined, axes=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            places = np.tensordot(weights, sums, axes=1) / counts
+        return cls(places, counts, sums, defined)
 
 
 def pareto_front(points: Floats) -> NDArray[np.bool_]:
@@ -186,47 +302,25 @@ def pareto_front(points: Floats) -> NDArray[np.bool_]:
     return np.logical_not(np.any(as_good & better, axis=1))
 
 
-def hypervolume(points: Floats, reference: Sequence[float]) -> float:
-    """The area between a reference point and what the points reach together; more is better on both axes.
+def hypervolumes(places: Floats) -> Floats:
+    """The areas between 0 and what the places of each row reach together; more is better on both axes.
 
     Args:
-        points: [n, 2].
-        reference: the corner that is worst on both axes; points beyond it count up to it.
+        places: [rows, n, 2]; one that is NaN on an axis reaches nothing, one below 0 counts up to it.
+
+    Returns:
+        [rows].
     """
-    above = np.maximum(np.asarray(points, dtype=np.float64) - np.asarray(reference), 0.0)
-    area = height = 0.0
-    for x, y in above[np.argsort(-above[:, 0], kind="stable")]:
-        area += x * max(0.0, y - height)
-        height = max(height, y)
-    return float(area)
+    above = np.where(np.isnan(places).any(axis=2, keepdims=True), 0.0, np.maximum(places, 0.0))
+    order = np.argsort(-above[..., 0], axis=1, kind="stable")
+    x, y = (np.take_along_axis(above[..., axis], order, axis=1) for axis in (0, 1))
+    # From the strongest on: each place adds a slab as wide as it reaches, as high as it rises over those before it.
+    height = np.maximum.accumulate(y, axis=1)
+    return (x * np.diff(height, axis=1, prepend=0.0)).sum(axis=1)
 
 
-def _weights(n: int, clusters: Sequence[object] | None, seed: int) -> tuple[Floats, int]:
-    """Weights [1 + RESAMPLES, n] of the samples, the first all 1, and the number of clusters drawn."""
-    labels = np.arange(n) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
-    size = int(labels.max()) + 1
-    drawn = draw_weights(np.random.default_rng(seed), size, RESAMPLES)[:, labels]
-    return np.vstack([np.ones((1, n)), drawn]), size
-
-
-def _margin(resampled: Floats, size: int, level: float) -> float:
-    """Half the width of an interval from its resamples: Student's t times their spread."""
-    # The weights' variance is smaller than the sample's by (size - 1) / size.
-    error = float(resampled.std(ddof=1)) * math.sqrt(size / max(size - 1, 1))
-    return float(stats.t.ppf((1 + level) / 2, max(size - 1, 1))) * error
-
-
-def _middle_of_both(strengths: Sequence[Floats]) -> float:
-    """The middle of the strengths that all curves [1 + resamples, settings] reach often enough; NaN without any."""
+def _middles(strengths: Sequence[Floats]) -> Floats:
+    """The middle of the strengths that all curves [rows, settings] reach, by row; NaN where there is none."""
     weakest = np.max([each.min(axis=1) for each in strengths], axis=0)
     strongest = np.min([each.max(axis=1) for each in strengths], axis=0)
-    # A strength is reached where it lies between both: often enough between these quantiles of the two ends.
-    share = OUT_OF_REACH / 2
-    low, high = np.nanquantile(weakest, 1 - share), np.nanquantile(strongest, share)
-    return float(low + high) / 2 if low <= high else math.nan
-
-
-def _means(weights: Floats, values: Floats) -> Floats:
-    defined = ~np.isnan(values)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (weights @ np.where(defined, values, 0.0)) / (weights @ defined.astype(np.float64))
+    return np.where(weakest <= strongest, (weakest + strongest) / 2, np.nan)

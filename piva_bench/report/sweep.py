@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from piva_bench.errors import UnknownName, UserError
-from piva_bench.metrics.protocol import MetricInfo
-from piva_bench.registry import PROTOCOLS
 from piva_bench.report.curves import Curve, Kind, Place, to_png, to_svg, tradeoff
 from piva_bench.report.formats import to_csv, to_latex, to_markdown
+from piva_bench.report.plane import Axes
 from piva_bench.report.results import load_results
 from piva_bench.report.tables import Row, Table, method_table
 from piva_bench.runs.inside import make_way, write_own
@@ -20,36 +18,15 @@ from piva_bench.runs.inside import make_way, write_own
 if TYPE_CHECKING:
     from piva_bench.runs.sweep import Point, Sweep
 
-Axes = tuple[MetricInfo, MetricInfo]
-STRENGTH, IDENTITY = ("text", "oracle"), ("identity",)
-"""Groups of metrics that measure either, the preferred one first."""
-COSTS = "costs are as incurred: what settings share was computed, and is counted, in the first that needed it"
-
-
-def choose_axes(protocol: str, strength: str | None, identity: str | None) -> Axes:
-    """The metrics of the curve: those named, else the protocol's first of their kind, headline ones first.
-
-    Raises:
-        UnknownName: a metric the protocol does not have.
-        UserError: it has none of a kind and none was named.
-    """
-    described = PROTOCOLS.load(protocol).descriptors
-
-    def choose(option: str, given: str | None, groups: tuple[str, ...]) -> MetricInfo:
-        if given is not None:
-            if given not in described:
-                raise UnknownName(f"metric of {protocol}", given, described)
-            return described[given]
-        fitting = [info for info in described.values() if info.group in groups and info.direction != "none"]
-        if not fitting:
-            raise UserError(f"{protocol} has no metric of {groups[0]}: name one with --{option}.")
-        return min(fitting, key=lambda info: (not info.headline, groups.index(info.group)))
-
-    return choose("strength", strength, STRENGTH), choose("identity", identity, IDENTITY)
+COSTS = (
+    "UNet evaluations are what an edit costs by itself; seconds are as incurred: what settings share was computed in "
+    "the first that needed it"
+)
 
 
 def write_sweep(sweep: Sweep, axes: Axes) -> tuple[Table, Path]:
-    """Writes the table (CSV, Markdown, LaTeX) and the curve (PNG, SVG) into ``<output>/report/<sweep's name>/``.
+    """Writes the table (CSV, Markdown, LaTeX; with all metrics as ``sweep-full``) and the curve (PNG, SVG) into
+    ``<output>/report/<sweep's name>/``; returns the table of the headline metrics, and the folder.
 
     Args:
         sweep: one that has been run.
@@ -63,16 +40,19 @@ def write_sweep(sweep: Sweep, axes: Axes) -> tuple[Table, Path]:
     table = sweep_table(results, sweep)
     directory = make_way(prepared.output_dir, f"report/{sweep.name}/sweep.csv").parent
     figure = tradeoff(sweep_curves(table, sweep, axes), *axes, head=table.head)
+    short = table.compact("sweep-full")
     files = {
-        "sweep.csv": to_csv(table).encode(),
-        "sweep.md": to_markdown(table).encode(),
-        "sweep.tex": to_latex(table).encode(),
+        f"{name}.{suffix}": convert(which).encode()
+        for name, which in (("sweep", short), ("sweep-full", table))
+        for suffix, convert in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex))
+    }
+    files |= {
         "tradeoff.png": to_png(figure),
         "tradeoff.svg": to_svg(figure),
     }
     for name, content in files.items():
         write_own(directory / name, content)
-    return table, directory
+    return short, directory
 
 
 def sweep_table(results: pd.DataFrame, sweep: Sweep) -> Table:

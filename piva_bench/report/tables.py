@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from piva_bench.metrics.protocol import MetricInfo
-from piva_bench.report.results import SECTIONS, SETUP, head, metrics_of
+from piva_bench.report.masks import CONDITIONS, COVERAGE, coverage_notes
+from piva_bench.report.results import SETUP, head, metrics_of, table_order, undefined_samples
 from piva_bench.report.statistics import Interval, mean_interval
 from piva_bench.report.statistics_paired import cluster_of
 
@@ -27,11 +28,12 @@ class Row:
     """One line of a table.
 
     Attributes:
-        section: key of `SECTIONS`.
+        section: key of `results.SECTIONS`.
         label: the method, with parameters where a run holds several settings of it.
         group: edit type, or None in a table over all types.
         n: samples with a picture.
         failed: edits without one.
+        coverage: mean share of a picture that the samples' edit masks cover; NaN where nobody knows.
         cells: metric name to its mean over samples.
         seconds: mean wall time per edit.
         unet_evaluations: mean UNet rows per edit, adapter training included.
@@ -47,6 +49,12 @@ class Row:
     seconds: float
     unet_evaluations: float
     peak_memory_mb: float
+    coverage: float = math.nan
+
+    @property
+    def mask(self) -> str:
+        """What its edits were told of where they belong: none, own or blended; a dash for reference rows."""
+        return CONDITIONS[self.section]
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,18 @@ class Table:
     rows: tuple[Row, ...]
     setup: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = (NOTE,)
+
+    def compact(self, full: str) -> Table:
+        """The table of the protocol's headline metrics, and a line on how many more columns there are and where.
+
+        Args:
+            full: the name of the whole table's files, without suffix.
+        """
+        chosen = tuple(headline_metrics(self.metrics))
+        if not (more := len(self.metrics) - len(chosen)):
+            return self
+        sign = f"… {more} more {'column' if more == 1 else 'columns'} in {full}"
+        return replace(self, metrics=chosen, notes=(*self.notes[:-1], sign, self.notes[-1]))
 
     def best(self, metric: MetricInfo, row: Row) -> bool:
         """Whether a row has the best mean among the rows it competes with (same group, same section)."""
@@ -94,8 +114,14 @@ class Table:
             line: dict[str, object] = {"section": row.section, "method": row.label}
             if row.group is not None:
                 line = {"edit_type": row.group, **line}
-            line |= {"samples": row.n, "failed": row.failed}
-            for name, cell in row.cells.items():
+            line |= {
+                "samples": row.n,
+                "failed": row.failed,
+                "mask_condition": row.mask,
+                COVERAGE: row.coverage,
+            }
+            for name in (metric.name for metric in self.metrics):
+                cell = row.cells[name]
                 line |= {
                     name: cell.mean,
                     f"{name}_low": cell.low,
@@ -109,6 +135,11 @@ class Table:
             }
             rows.append({**line, **self.setup})
         return pd.DataFrame(rows)
+
+
+def headline_metrics(metrics: Sequence[MetricInfo]) -> Sequence[MetricInfo]:
+    """Those that the protocol marks for compact tables; all where it marks none."""
+    return [metric for metric in metrics if metric.headline] or list(metrics)
 
 
 def method_table(results: pd.DataFrame) -> Table:
@@ -144,10 +175,10 @@ def _table(results: pd.DataFrame, title: str, group: str | None) -> Table:
     for key, part in results.groupby(keys, sort=False):
         *groups, section, label = map(str, key)
         rows.append(_row(part, metrics, clusters, section, label, groups[0] if groups else None))
-    order = list(SECTIONS)
-    rows.sort(key=lambda row: (row.group or "", order.index(row.section), row.label))
+    rows.sort(key=lambda row: (row.group or "", table_order(row.section, row.label)))
     setup = {column: str(results[column].iloc[0]) for column in SETUP}
-    notes = (NOTE, *shape_notes(rows)) if group is None else (NOTE,)
+    more = [*coverage_notes(results), *undefined_notes(results, metrics), *shape_notes(rows)]
+    notes = (*more, NOTE) if group is None else (NOTE,)
     return Table(title, lines, metrics, tuple(rows), setup, notes)
 
 
@@ -165,6 +196,23 @@ def shape_notes(rows: Sequence[Row]) -> list[str]:
         f"The silhouettes of {each} agree less with the counterfactual's than those of the unedited source "
         f"({100 * undone:.1f}): to change nothing would be nearer to the true shape"
     ]
+
+
+def undefined_notes(results: pd.DataFrame, metrics: Sequence[MetricInfo]) -> list[str]:
+    """Which metrics are defined for no edit of some samples, how many those are, and why.
+
+    Of most datasets these are the samples without a background: their edit mask covers the whole picture.
+    """
+    alike: dict[tuple[str, frozenset[str]], list[str]] = {}
+    for (name, reason), samples in undefined_samples(results).items():
+        alike.setdefault((reason, samples), []).append(name)
+    titles = {metric.name: metric.title for metric in metrics}
+    count = results["sample_id"].nunique()
+    lines = []
+    for (reason, samples), names in alike.items():
+        which = ", ".join(title for name, title in titles.items() if name in names)
+        lines.append(f"Undefined for {len(samples)} of {count} samples ({reason}): {which}")
+    return lines
 
 
 def _row(
@@ -188,4 +236,5 @@ def _row(
         seconds=float(done["seconds"].mean()),
         unet_evaluations=float(done["unet_evaluations"].mean()),
         peak_memory_mb=float(pd.to_numeric(done["peak_memory_mb"]).max()),
+        coverage=float(part.groupby("sample_id")[COVERAGE].first().mean()) if COVERAGE in part else math.nan,
     )

@@ -10,7 +10,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from piva_bench.metrics.protocol import MetricInfo
-from piva_bench.report.formats import COSTS, blocks, cell, costs, counts, heading
+from piva_bench.report.formats import COSTS, FACTS, blocks, cell, costs, facts, heading
 from piva_bench.report.results import SECTIONS
 from piva_bench.report.statistics import Interval
 from piva_bench.report.tables import Table
@@ -20,11 +20,7 @@ UNLIMITED = 1000
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print the headline metrics and the costs; where the terminal is narrow, in several pieces.
-
-    The full set of metrics is in the written files. Into a pipe each row is one line, however long.
-    """
-    metrics = [metric for metric in table.metrics if metric.headline] or list(table.metrics)
+    """Print a table; where the terminal is narrow, in several pieces. Into a pipe each row is one line."""
     if not console.is_terminal:
         console = Console(file=console.file, width=UNLIMITED)
     wide = console.options.update(width=UNLIMITED)
@@ -38,24 +34,24 @@ def print_table(table: Table, console: Console) -> None:
         *(Text(say(line), style="dim") for line in (*table.head, *table.notes)),
     ]
     console.print(Group(*lines), soft_wrap=True)
-    columns = list(range(len(metrics) + len(COSTS)))
+    columns = list(range(len(table.metrics) + len(COSTS)))
     while columns:
         count = len(columns)
-        piece = _rich(table, metrics, columns, say)
+        piece = _rich(table, columns, say)
         while count > 1 and console.measure(piece, options=wide).maximum > console.width:
             count -= 1
-            piece = _rich(table, metrics, columns[:count], say)
+            piece = _rich(table, columns[:count], say)
         columns = columns[count:]
         console.print(piece)
 
 
-def _rich(
-    table: Table, metrics: Sequence[MetricInfo], chosen: Sequence[int], say: Callable[[str], str]
-) -> RichTable:
-    """The method column, N, and the chosen ones of the metric and cost columns."""
+def _rich(table: Table, chosen: Sequence[int], say: Callable[[str], str]) -> RichTable:
+    """The method column, N, the mask condition, and the chosen ones of the metric and cost columns."""
+    metrics = table.metrics
     result = RichTable(box=None, pad_edge=False, header_style="bold")
     result.add_column("Method", no_wrap=True)
-    result.add_column("N", justify="right", no_wrap=True)
+    for name in FACTS:
+        result.add_column(name, justify="right", no_wrap=True)
     heads = [heading(metric).replace(" ×", "\n×") for metric in metrics] + [name for name, _, _ in COSTS]
     for index in chosen:
         result.add_column(escape(say(heads[index])), justify="right", no_wrap=True)
@@ -66,7 +62,9 @@ def _rich(
         for row in rows:
             cells = [_rich_cell(row.cells[m.name], m, row.n, table.best(m, row), say) for m in metrics]
             cells += map(Text, map(say, costs(row)))
-            result.add_row(Text(say(row.label)), *map(Text, counts(row)), *(cells[index] for index in chosen))
+            result.add_row(
+                Text(say(row.label)), *map(Text, map(say, facts(row))), *(cells[index] for index in chosen)
+            )
     return result
 
 

@@ -25,6 +25,8 @@ def write_turntables(directory: Path, samples: Mapping[str, Sample], warn: Warn)
         samples: of its dataset, by id.
         warn: told about edits whose views cannot be read.
     """
+    if not any(isinstance(sample, SceneSample) for sample in samples.values()):
+        return []
     store, written = Store(directory), []
     for record in store.records().values():
         sample = samples.get(record.sample_id)

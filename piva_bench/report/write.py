@@ -13,6 +13,7 @@ from piva_bench.report.contact_sheet import MAX_ROWS, sheet_of_run
 from piva_bench.report.formats import to_csv, to_latex, to_markdown
 from piva_bench.report.gallery.write import write_gallery
 from piva_bench.report.html import to_html
+from piva_bench.report.masks import with_coverage
 from piva_bench.report.published import beside
 from piva_bench.report.published import to_markdown as published_to_markdown
 from piva_bench.report.results import head, load_results, stated_protocol
@@ -24,7 +25,7 @@ FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex, "html": to_html}
 
 @dataclass(frozen=True)
 class Report:
-    """What was written, and the table to print."""
+    """What was written: the tables of the protocol's headline metrics; the first is the one to print."""
 
     directory: Path
     methods: Table
@@ -46,10 +47,10 @@ def report_folder(output_dir: Path, protocol: str | None) -> str:
 def write_report(
     output_dir: Path, samples: Mapping[str, Sample], protocol: str | None = None, warn: Warn = ignore
 ) -> Report:
-    """Write ``<output_dir>/report/``: ``index.html``, ``methods`` and ``by_type`` as CSV, Markdown,
-    LaTeX and HTML, what `write_analysis` says, ``contact_sheet.png``, ``overview.png`` (a row for each edit
-    type), ``gallery/index.html``, and
-    ``published.md`` where published numbers are comparable.
+    """Write ``<output_dir>/report/``: ``index.html``, ``methods`` and ``by_type`` (the protocol's headline metrics)
+    as CSV, Markdown, LaTeX and HTML, both with all metrics as ``methods-full`` and ``by_type-full``, what
+    `write_analysis` says, ``contact_sheet.png``, ``overview.png`` (a row for each edit type), ``gallery/index.html``,
+    and ``published.md`` where published numbers are comparable.
 
     Args:
         output_dir: a run's directory.
@@ -61,7 +62,7 @@ def write_report(
         DataError: no records, or scores that cannot share a table.
         UserError: the run was scored with several protocols and none was named.
     """
-    results = load_results(output_dir, protocol, warn)
+    results = with_coverage(load_results(output_dir, protocol, warn), samples)
     directory = make_way(output_dir, f"{report_folder(output_dir, protocol)}/index.html", warn).parent
     published = beside(results, output_dir)
     note = f"No published numbers beside these: {published.reason}." if published.reason else ""
@@ -71,13 +72,17 @@ def write_report(
         note = f"Published beside measured: {directory / 'published.md'}"
     else:
         remove_file(directory / "published.md", warn)
-    report = Report(directory, method_table(results), by_type_table(results), note)
-    for name, table in (("methods", report.methods), ("by_type", report.by_type)):
+    whole = {"methods": method_table(results), "by_type": by_type_table(results)}
+    short = {name: table.compact(f"{name}-full") for name, table in whole.items()}
+    for name, table in [*short.items(), *((f"{name}-full", table) for name, table in whole.items())]:
         for suffix, convert in FORMATS.items():
-            write_own(report.directory / f"{name}.{suffix}", convert(table).encode())
-    write_analysis(report.directory, results, report.methods, report.by_type, output_dir, warn)
+            write_own(directory / f"{name}.{suffix}", convert(table).encode())
+    report = Report(directory, short["methods"], short["by_type"], note)
+    front = write_analysis(report.directory, results, report.methods, report.by_type, output_dir, warn)
     for name, rows in (("contact_sheet", MAX_ROWS), ("overview", results["edit_type"].nunique())):
         sheet = sheet_of_run(results, samples, output_dir / "images", head(results), rows)
         write_own(report.directory / f"{name}.png", png_bytes(sheet))
-    write_gallery(make_way(directory, "gallery/index.html", warn).parent, results, samples, output_dir, warn)
+    write_gallery(
+        make_way(directory, "gallery/index.html", warn).parent, results, samples, output_dir, warn, front
+    )
     return report

@@ -139,7 +139,10 @@ def _trial(
                 kind.task(unit.sample, variant, resolution, denoiser.device, trial=trial)
                 for unit in units[:count]
             ]
-            short = replace(variant, params=variant.params.model_copy(update={"steps": 1}))
+            # A fit of sources takes no more at once than the step, and would be kept.
+            few = {"steps": 1, "source_steps": 0}
+            known = {name: few[name] for name in few.keys() & type(variant.params).model_fields.keys()}
+            short = replace(variant, params=variant.params.model_copy(update=known))
             memory = PeakMemory(denoiser.device)
             with undisturbed(lambda line: None):  # the run itself will tell
                 kind.timed_edit(short.method(), tasks, denoiser, units[0].seed)

@@ -12,11 +12,12 @@ from piva_bench.errors import DataError
 from piva_bench.files import png_bytes
 from piva_bench.runs.record import Record, ScoreFile
 from piva_bench.runs.sealed import sealed
-from piva_bench.runs.views import decode_views, depth_path
+from piva_bench.runs.views import decode_views, depth_path, mesh_path
 from piva_bench.text import one_line
 
 if TYPE_CHECKING:
     import numpy as np
+    import trimesh
     from numpy.typing import NDArray
 
     from piva_bench.scene.cameras import Cameras
@@ -56,7 +57,10 @@ class Edit:
             with Image.open(io.BytesIO(self.png), formats=["PNG"]) as image:
                 if depth_path(self.record.key) not in self.record.files:
                     if image.size != (side, side):
-                        raise ValueError(f"{image.width} x {image.height} pixels, not {side} x {side}")
+                        raise ValueError(
+                            f"{image.width} x {image.height} pixels, not {side} x {side}: make the edit again at "
+                            f"{side} px with --overwrite, or import it anew"
+                        )
                     return np.asarray(image.convert("RGB"))
                 if min(image.size) < side:
                     raise ValueError("a sheet smaller than one view")
@@ -79,6 +83,17 @@ class Edit:
             raise DataError(f"record {self.record.key} is of a picture: it has no views")
         return decode_views(self.png, self.files[name], cameras)
 
+    def surface(self) -> trimesh.Trimesh | None:
+        """The surface of an edited scene, in the world's axes; None where none was kept.
+
+        Raises:
+            DataError: the file holds something else.
+        """
+        from piva_bench.scene.export import from_ply
+
+        data = self.files.get(mesh_path(self.record.key))
+        return None if data is None else from_ply(data)
+
 
 def encode_png(pixels: NDArray[np.uint8]) -> tuple[bytes, str]:
     """A picture [H, W, 3] as a PNG file, and the file's SHA-256."""
@@ -99,4 +114,4 @@ def trace_json(trace: dict[str, list[float]]) -> bytes:
         name: [float(f"{value:.6g}") if math.isfinite(value) else None for value in values]
         for name, values in trace.items()
     }
-    return sealed(rounded, indent=None)
+    return sealed(rounded, lines=False)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from piva_bench.errors import UserError
-from piva_bench.profiles import resolve_model
+from piva_bench.profiles import Profile
 from piva_bench.registry import METHODS
 
 GROUPS = ("distillation", "sampling", "reference", "all")
 """The kinds of a method's card, and every method there is."""
 
 
-def members(names: Sequence[str], kind: str) -> tuple[list[str], list[str]]:
+def members(names: Sequence[str], kind: str, profile: Profile) -> tuple[list[str], list[str]]:
     """Methods with each group replaced by the installed methods in it, and a line for each that is left out.
 
     Left out is what does not edit this kind, cannot be loaded, or needs a model that is not here. A method that is
@@ -21,6 +21,7 @@ def members(names: Sequence[str], kind: str) -> tuple[list[str], list[str]]:
     Args:
         names: methods and groups, as asked for.
         kind: what is edited; see ``EditMethod.kinds``.
+        profile: says which models stand for those that methods name.
 
     Raises:
         UserError: a group has no member here.
@@ -31,7 +32,7 @@ def members(names: Sequence[str], kind: str) -> tuple[list[str], list[str]]:
         if name not in GROUPS or name in METHODS.names():
             found[name] = None
             continue
-        faults = {member: _fault(name, member, kind) for member in METHODS.names()}
+        faults = {member: _fault(name, member, kind, profile) for member in METHODS.names()}
         chosen = [member for member, fault in faults.items() if fault is None]
         found |= dict.fromkeys(chosen)
         notes |= {f"{name}: {member} is left out: {fault}": None for member, fault in faults.items() if fault}
@@ -42,7 +43,7 @@ def members(names: Sequence[str], kind: str) -> tuple[list[str], list[str]]:
     return list(found), list(notes)
 
 
-def _fault(group: str, member: str, kind: str) -> str | None:
+def _fault(group: str, member: str, kind: str, profile: Profile) -> str | None:
     """Why a method is left out of a group; "" if it is not in it, None if it is."""
     try:
         cls = METHODS.load(member)
@@ -51,7 +52,7 @@ def _fault(group: str, member: str, kind: str) -> str | None:
         if kind not in cls.kinds:
             return f"it edits {' and '.join(cls.kinds)}, not {kind}"
         for model in cls.card.models:
-            resolve_model(model)
+            profile.model_beside(model)
     except UserError as error:
         return str(error)
     return None

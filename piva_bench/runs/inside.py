@@ -60,11 +60,15 @@ def read_inside(root: Path, name: str, largest: int = LARGEST) -> bytes:
             raise OSError(errno.EISDIR, "it is no file")
         if found.st_size > largest:
             raise OSError(errno.EFBIG, f"it has {found.st_size} bytes")
-    except BaseException:
+        data = os.read(descriptor, found.st_size + 1)
+        if len(data) == found.st_size:
+            return data
+        parts = [data]  # it is long, or grows
+        while more := os.read(descriptor, 1 << 24):
+            parts.append(more)
+        return b"".join(parts)
+    finally:
         os.close(descriptor)
-        raise
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read()
 
 
 def folder_inside(root: Path, name: str) -> list[str]:
@@ -90,21 +94,31 @@ def make_way(root: Path, name: str, warn: Warn = ignore) -> Path:
         OSError: no permission, disk full ...
     """
     *folders, _ = _parts(name)
-    path = root
+    place = os.fspath(root)
     for part in folders:
-        path = path / part
-        if path.is_symlink():
+        place = f"{place}/{part}"
+        mode = _mode(place)
+        if stat.S_ISDIR(mode):
+            continue
+        path = Path(place)
+        if stat.S_ISLNK(mode):
             warn(f"{path} is a link, which is not followed: a folder replaces it")
             path.unlink()
-        elif path.is_dir():
-            continue
-        elif path.exists():
+        elif mode:
             set_aside(path, warn)
         path.mkdir(parents=True, exist_ok=True)
     path = root / name
-    if is_folder(path):
+    if stat.S_ISDIR(_mode(path)):
         set_aside(path, warn)
     return path
+
+
+def _mode(path: str | Path) -> int:
+    """What lies there itself, not what it links to; 0 if nothing does."""
+    try:
+        return os.lstat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def set_aside(path: Path, warn: Warn = ignore) -> None:

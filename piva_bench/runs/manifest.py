@@ -176,7 +176,9 @@ class Manifest:
         }
 
     def take_in(self, other: Manifest) -> None:
-        """Adds another directory's runs; what describes the set-up stays, if there is a description.
+        """Adds another directory's runs, before its own; what describes the set-up stays, if there is a description.
+
+        A run is known by its command and start: one that was going on when it was taken in is brought up to date.
 
         Raises:
             UserError: the other one is of another set-up.
@@ -187,8 +189,16 @@ class Manifest:
             self._content = {**other._content, "runs": []}
             if self.setup is not None:
                 self._content["setup"] = self.setup.model_dump()
-        runs = self._content.setdefault("runs", [])
-        runs += [run for run in other._content.get("runs", []) if run not in runs]
+        own = self._content.get("runs", [])
+        places = {_name(run): place for place, run in enumerate(own)}
+        new = []
+        for run in other._content.get("runs", []):
+            place = places.get(_name(run))
+            if place is None:
+                new.append(run)
+            elif not own[place].get("finished"):
+                own[place] = run
+        self._content["runs"] = [*new, *own]
 
     def note_merge(self, command: list[str], taken: int) -> None:
         """Notes that edits of other directories were taken in."""
@@ -208,7 +218,7 @@ class Manifest:
                 "params": variant.params_dict(),
                 "section": section_of(variant.cls.card),
             }
-            for variant in prepared.variants
+            for variant in (*prepared.variants, *prepared.references)
         ]
         self._content.setdefault("runs", []).append(
             {
@@ -248,9 +258,15 @@ class Manifest:
         store.save_json(FILE, self._content)
 
 
+def _name(run: dict[str, Any]) -> str:
+    return repr((run.get("command"), run.get("started")))
+
+
 def section_of(card: MethodCard) -> str:
-    """Where tables put a method: "reference", "mask" or "method"."""
-    return "reference" if card.kind == "reference" else "mask" if card.uses_mask else "method"
+    """Where tables put a method: "reference", "supervised", "mask" or "method"."""
+    if card.kind == "reference":
+        return "reference"
+    return "supervised" if card.supervised else "mask" if card.uses_mask else "method"
 
 
 def environment() -> dict[str, Any]:

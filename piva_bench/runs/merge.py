@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,6 +40,7 @@ def merge(
     command: list[str],
     warn: Warn,
     manifests: Sequence[Path] = (),
+    only: Container[str] | None = None,
 ) -> Merged:
     """Takes the edits of runs into one, with their traces and scores; the sources stay as they are.
 
@@ -53,6 +53,7 @@ def merge(
         command: kept in the manifest.
         warn: told about what is torn.
         manifests: folders with further manifests of the sources.
+        only: keys of the edits to take; sources that have nothing better of them are left alone. By default all.
 
     Raises:
         UserError: the runs differ in what decides pixels, or the target cannot be written to.
@@ -60,6 +61,17 @@ def merge(
     """
     stores = [Store(path, warn) for path in sources if path.resolve() != target.resolve()]
     found = [(store, store.records()) for store in stores]
+    if only is not None:
+        there = Store(target).records()
+        wanted = [
+            (s, {key: record for key, record in records.items() if key in only}) for s, records in found
+        ]
+        found = [
+            (s, rs) for s, rs in wanted if any(_rank(r) > _rank(there.get(key)) for key, r in rs.items())
+        ]
+        stores = [store for store, _ in found]
+        if not found:
+            return Merged(len(there), 0, 0)
     for store, records in found:
         if not records:
             raise DataError(f"{store.root} holds no results: give output directories of runs.")
@@ -72,17 +84,16 @@ def merge(
         here = {key: record for key, record in into.records().items() if into.is_whole(record)}
         taken, damaged = set[str](), set[str]()
         for store, records in found:
+            was = dict(here)
             better = [record for record in records.values() if _rank(record) > _rank(here.get(record.key))]
             for chunk in _chunks(_load(store, better, warn)):
                 into.commit(chunk)
                 here |= {edit.record.key: edit.record for edit in chunk}
                 taken |= {edit.record.key for edit in chunk}
             damaged |= {record.key for record in better} - here.keys()
-            for key, record in records.items():
-                # Of what is here already, too: an earlier merge may have stopped before its scores.
-                if here.get(key) == record:
-                    _copy_scores(store, into, key)
-        manifest.note_merge(command, len(taken))
+            _copy_scores(store, into, [key for key, record in was.items() if records.get(key) == record])
+        if taken:
+            manifest.note_merge(command, len(taken))
         manifest.save(into)
         for line in manifest.mixed_versions():
             warn(line)
@@ -118,22 +129,28 @@ def _chunks(edits: Iterable[Edit]) -> Iterator[list[Edit]]:
 
 
 def _load(store: Store, records: Iterable[Record], warn: Warn) -> Iterator[Edit]:
-    """The edits with their traces; those that are damaged are warned of and left out."""
+    """The edits with the files of their traces and scores; those that are damaged are warned of and left out."""
+    protocols = store.protocols()
     for record in records:
         try:
             edit = store.load(record)
         except DataError as error:
             warn(f"{error}: not taken from {store.root}")
             continue
-        trace = {
-            name: [math.nan if value is None else value for value in values]
-            for name, values in store.load_trace(record.key).items()
-        }
-        yield replace(edit, trace=trace)
+        files = dict(edit.files)
+        if trace := store.read_trace(record.key)[0]:
+            files[f"traces/{record.key}.json"] = trace
+        for protocol in protocols:
+            if found := store.read_scores(protocol, record.key):
+                files[store.score_name(protocol, record.key)] = found[0]
+        yield replace(edit, files=files)
 
 
-def _copy_scores(store: Store, into: Store, key: str) -> None:
-    for protocol in store.protocols():
-        scores = store.load_scores(protocol, key)
-        if scores is not None and into.load_scores(protocol, key) is None:
-            into.save_scores(key, scores)
+def _copy_scores(store: Store, into: Store, keys: Iterable[str]) -> None:
+    """Takes in scores of edits that are in the target already: an earlier merge may have been before them."""
+    protocols = store.protocols()
+    for key in keys:
+        for protocol in protocols:
+            scores = store.load_scores(protocol, key)
+            if scores is not None and into.load_scores(protocol, key) is None:
+                into.save_scores(key, scores)

@@ -94,6 +94,7 @@ def make_units(
     """The edits of a run, method by method; edits that are one under their canonical name appear once."""
     units: dict[str, Unit] = {}
     for variant in variants:
+        params = variant.params_dict()
         for seed in seeds:
             for sample in samples:
                 key = unit_key(
@@ -101,7 +102,7 @@ def make_units(
                     method=variant.name,
                     method_version=variant.version,
                     method_source=variant.source_hash,
-                    params=variant.params_dict(),
+                    params=params,
                     sample_id=sample.id,
                     seed=seed,
                     mask=mask,

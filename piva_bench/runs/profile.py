@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from piva_bench.diffusion.denoiser import Denoiser
+from piva_bench.errors import UserError
 from piva_bench.method import EditTask
+from piva_bench.params import LatentParams
 from piva_bench.runs.batch_size import PeakMemory
+from piva_bench.runs.counting import Counting
+from piva_bench.runs.kinds import KINDS
+from piva_bench.runs.kinds.base import Task
 from piva_bench.runs.kinds.pictures import latent_params
 from piva_bench.runs.variants import Variant
 
-MODEL, ADAPTERS = "model", "adapters"
-# PyTorch's counter does not know its own attention on a CPU.
-_CPU_ATTENTION = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (
-        lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
-    ),
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-        lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(grad, q, k, v)
-    ),
-}
+if TYPE_CHECKING:
+    from piva_bench.data.sample import Sample
+
+MODEL, ADAPTERS, RENDER, ENCODER = "model", "adapters", "render", "encoder"
+PARTS = (MODEL, ADAPTERS, RENDER, ENCODER)
+"""Of a step, as the denoiser's sections are called; the last two are of scenes alone."""
 WORDS = ("cup", "boat", "lamp", "drum", "vase")
 
 
@@ -43,7 +44,10 @@ class Cost:
         seconds: all of it.
         model_seconds: predicting noise for the rule.
         adapter_seconds: training the adapters.
+        render_seconds: of scenes, rendering views, and gradients, regularisers and Adam on the field.
+        encoder_seconds: of scenes, encoding views, and the gradients on them.
         peak_memory_mb: of the GPU, or of the process.
+        part_memory_mb: the same while a part was computed, by the names of the parts.
         floor_seconds: the FLOPs that cannot be avoided at the speed of a large matrix product.
     """
 
@@ -58,14 +62,22 @@ class Cost:
     adapter_seconds: float
     peak_memory_mb: float | None
     floor_seconds: float
+    render_seconds: float = 0.0
+    encoder_seconds: float = 0.0
+    part_memory_mb: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def harness_seconds(self) -> float:
-        """What is neither model nor adapters: drawing noise, the rule, the optimiser, bookkeeping."""
-        return self.seconds - self.model_seconds - self.adapter_seconds
+        """What is none of the parts: drawing noise, the rule, bookkeeping, of pictures the optimiser."""
+        parts = self.model_seconds + self.adapter_seconds + self.render_seconds + self.encoder_seconds
+        return self.seconds - parts
 
 
-def random_tasks(denoiser: Denoiser, count: int) -> list[EditTask]:
+Tasks = Callable[[Variant, int], Sequence[Task]]
+"""So many tasks for a setting."""
+
+
+def random_tasks(denoiser: Denoiser, count: int, params: LatentParams | None = None) -> list[EditTask]:
     """Edits of random pictures of the model's size: what they show does not change what they cost."""
     generator = torch.Generator().manual_seed(0)
     side = denoiser.resolution
@@ -75,13 +87,29 @@ def random_tasks(denoiser: Denoiser, count: int) -> list[EditTask]:
             torch.rand(3, side, side, generator=generator) * 2 - 1,
             source_prompt=f"a red {WORDS[i % len(WORDS)]}",
             target_prompt=f"a blue {WORDS[i % len(WORDS)]}",
+            instruction="make it blue",
+            params=params or LatentParams(),
         )
         for i in range(count)
     ]
 
 
+def sample_tasks(denoiser: Denoiser, samples: Sequence[Sample], resolution: int) -> Tasks:
+    """Edits of a dataset's samples, its first ones; fields that are not kept are fog of their size."""
+
+    def tasks(variant: Variant, count: int) -> Sequence[Task]:
+        kind = KINDS[variant.kind]
+        return [kind.task(one, variant, resolution, denoiser.device, trial=True) for one in samples[:count]]
+
+    return tasks
+
+
 def profile(
-    variants: Sequence[tuple[str, Variant]], denoiser: Denoiser, batch_sizes: Sequence[int], steps: int
+    variants: Sequence[tuple[str, Variant]],
+    denoiser: Denoiser,
+    batch_sizes: Sequence[int],
+    steps: int,
+    tasks: Tasks | None = None,
 ) -> Iterator[Cost]:
     """Measures methods that have steps; those without are passed over.
 
@@ -90,28 +118,30 @@ def profile(
         denoiser: the model.
         batch_sizes: edits at once.
         steps: steps that are timed.
+        tasks: what is edited; random pictures by default.
     """
+    make = tasks or (lambda variant, count: random_tasks(denoiser, count, latent_params(variant)))
     speed = matrix_speed(denoiser.device, denoiser.dtype)
     for label, variant in variants:
         if "steps" not in type(variant.params).model_fields:
             continue
-        forward, backward = step_flops(variant, denoiser)
+        flops = step_flops(variant, denoiser, make(variant, 1))
         for batch_size in batch_sizes:
-            yield _cost(label, variant, denoiser, batch_size, steps, (forward, backward), speed)
+            yield _cost(label, variant, denoiser, make(variant, batch_size), steps, flops, speed)
 
 
 def _cost(
     label: str,
     variant: Variant,
     denoiser: Denoiser,
-    batch_size: int,
+    tasks: Sequence[Task],
     steps: int,
     flops: tuple[float, float],
     speed: float,
 ) -> Cost:
-    tasks = random_tasks(denoiser, batch_size)
-    _edit(variant, tasks, denoiser, 1)  # warms up
-    peak = PeakMemory(denoiser.device)
+    with _memory(denoiser) as held:
+        _edit(variant, tasks, denoiser, 1)  # warms up, too
+    peak, batch_size = PeakMemory(denoiser.device), len(tasks)
     marks: list[tuple[float, dict[str, float]]] = []
     with _sections(denoiser) as spent:
         # From the end of the first step to the end of the last: encoding and decoding are not a step's.
@@ -120,7 +150,7 @@ def _cost(
         )
     (start, before), (end, after) = marks[0], marks[-1]
     scale = 1 / (steps * batch_size)
-    parts = {name: (after.get(name, 0) - before.get(name, 0)) * scale for name in (MODEL, ADAPTERS)}
+    parts = {name: (after.get(name, 0) - before.get(name, 0)) * scale for name in PARTS}
     rows, trained = (value / (steps + 1) for value in outcome)
     return Cost(
         method=label,
@@ -132,68 +162,92 @@ def _cost(
         seconds=(end - start) * scale,
         model_seconds=parts[MODEL],
         adapter_seconds=parts[ADAPTERS],
-        peak_memory_mb=peak.megabytes(),
+        peak_memory_mb=max(peak.megabytes(), *held.values()),
         floor_seconds=sum(flops) / speed,
+        render_seconds=parts[RENDER],
+        encoder_seconds=parts[ENCODER],
+        part_memory_mb=dict(held),
     )
 
 
 def _edit(
     variant: Variant,
-    tasks: list[EditTask],
+    tasks: Sequence[Task],
     denoiser: Denoiser,
     steps: int,
     on_step: Callable[..., None] | None = None,
 ) -> tuple[int, int]:
     """UNet rows of an edit, and those of its training."""
     params = variant.params.model_copy(update={"steps": steps})
-    tasks = [replace(task, params=latent_params(variant)) for task in tasks]
-    outcome = variant.cls(params).edit(tasks, denoiser, 0, on_step)[0]
+    (outcome, *_) = KINDS[variant.kind].call(variant.cls(params), tasks, denoiser, 0, on_step=on_step)
+    if outcome.reason:
+        raise UserError(f"{variant.requested} cannot be measured: {outcome.reason}")
     return outcome.unet_evaluations, outcome.training_evaluations
 
 
-def step_flops(variant: Variant, denoiser: Denoiser) -> tuple[float, float]:
-    """Forward and backward FLOPs of a step of one edit."""
-    tasks = random_tasks(denoiser, 1)
+def step_flops(variant: Variant, denoiser: Denoiser, tasks: Sequence[Task]) -> tuple[float, float]:
+    """Forward and backward FLOPs of a step of one edit: products of the networks, a scene's encoder included."""
     marks: list[tuple[int, int]] = []
-    backward = 0
-    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
-
-        @contextmanager
-        def section(name: str) -> Iterator[None]:
-            nonlocal backward
-            before = counter.get_total_flops()
-            yield
-            if name == "backward":
-                backward += counter.get_total_flops() - before
-
-        with _observed(denoiser, section):
-            _edit(variant, tasks, denoiser, 2, lambda _: marks.append((counter.get_total_flops(), backward)))
-    (all_before, back_before), (all_after, back_after) = marks
-    total, back = all_after - all_before, back_after - back_before
-    return float(total - back), float(back)
+    with Counting() as count:
+        _edit(variant, tasks, denoiser, 2, lambda _: marks.append((count.forward, count.backward)))
+    (forward, backward), (all_forward, all_backward) = marks
+    return float(all_forward - forward), float(all_backward - backward)
 
 
 @contextmanager
 def _sections(denoiser: Denoiser) -> Iterator[dict[str, float]]:
-    """Within the block, seconds spent in the model and in adapters' training add up in the dictionary."""
-    spent = {MODEL: 0.0, ADAPTERS: 0.0}
+    """Within the block, seconds spent in each part of a step add up in the dictionary."""
+    spent = dict.fromkeys(PARTS, 0.0)
+
+    @contextmanager
+    def part(name: str) -> Iterator[None]:
+        start = _now(denoiser.device)
+        try:
+            yield
+        finally:
+            spent[name] += _now(denoiser.device) - start
+
+    with _observed(denoiser, _outermost(part)):
+        yield spent
+
+
+@contextmanager
+def _memory(denoiser: Denoiser) -> Iterator[dict[str, float]]:
+    """Within the block, the dictionary gets the highest memory in use during each part; looking at it takes time."""
+    held: dict[str, float] = {}
+
+    @contextmanager
+    def part(name: str) -> Iterator[None]:
+        peak = PeakMemory(denoiser.device)
+        try:
+            yield
+        finally:
+            held[name] = max(held.get(name, 0.0), peak.megabytes())
+
+    with _observed(denoiser, _outermost(part)):
+        yield held
+
+
+def _outermost(
+    part: Callable[[str], AbstractContextManager[None]],
+) -> Callable[[str], AbstractContextManager[None]]:
+    """Sections within others, as the model's inside adapters' training, belong to those."""
     busy = False
 
     @contextmanager
     def section(name: str) -> Iterator[None]:
         nonlocal busy
-        if busy:  # the model inside adapters' training
+        if busy:
             yield
             return
-        busy, start = True, _now(denoiser.device)
+        busy = True
         try:
-            yield
+            with part(name):
+                yield
         finally:
             busy = False
-            spent[MODEL if name == "model" else ADAPTERS] += _now(denoiser.device) - start
 
-    with _observed(denoiser, section):
-        yield spent
+    return section
 
 
 @contextmanager

@@ -42,8 +42,11 @@ class Setup(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """The part of the content key that these fields make up. The first engine goes without saying."""
-        left_out = {"model"} | ({"engine"} if self.engine == "1" else set())
-        return {name: getattr(self, name) for name in Setup.model_fields if name not in left_out}
+        values = {name: getattr(self, name) for name in _IDENTITY}
+        return values if self.engine == "1" else {**values, "engine": self.engine}
+
+
+_IDENTITY = tuple(name for name in Setup.model_fields if name not in ("model", "engine"))
 
 
 class Record(Setup):

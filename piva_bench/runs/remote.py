@@ -16,7 +16,7 @@ import io
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,7 +28,7 @@ from piva_bench.runs.edit import sha256
 from piva_bench.runs.inside import Warn, folder_inside, read_inside
 from piva_bench.runs.manifest import FILE as MANIFEST
 from piva_bench.runs.manifest import Manifest
-from piva_bench.runs.record import KEY, Record
+from piva_bench.runs.record import KEY, Record, Setup
 from piva_bench.runs.store import Store
 
 AT_ONCE = 16
@@ -37,6 +37,8 @@ _EDIT = re.compile(rf"edits/({KEY})-[0-9a-f]{{64}}\.zip")
 _MEMBER = r"(records|images|depth|fields|traces|scores/[A-Za-z0-9][\w.-]*)/%s\.(json|png|safetensors)"
 """What an edit's object may hold; %s is its key."""
 _MANIFESTS = re.compile(r"manifests/[0-9a-f]{64}\.json")
+_OPTIONS = {"s3": {"config_kwargs": {"connect_timeout": 10, "retries": {"max_attempts": 2}}}}
+"""Without a network a command says so within a minute, not after ten."""
 _PUTS_WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "az", "hf", "memory"}
 """Protocols whose objects appear when they are whole; elsewhere a file is renamed into its place."""
 
@@ -60,7 +62,7 @@ class Address:
         import fsspec
 
         try:
-            fs, base = fsspec.url_to_fs(url)
+            fs, base = fsspec.url_to_fs(url, **_OPTIONS.get(url.partition(":")[0], {}))
         except (ImportError, ValueError) as error:
             raise UserError(f"{url}: {' '.join(str(error).split())}; s3 is in piva-bench[s3].") from error
         protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
@@ -119,27 +121,32 @@ def push(root: Path, to: Address, warn: Warn) -> int:
         How many edits were put.
     """
     store = Store(root, warn)
-    records = [record for record in store.records().values() if store.is_whole(record)]
     there = to.names()
+    refuse_another_setup(Manifest(root, warn).setup, to, there, warn)
+    if MANIFEST in folder_inside(root, ""):
+        manifest = read_inside(root, MANIFEST)
+        to.put(f"manifests/{sha256(manifest)}.json", manifest)
+    return put_edits(
+        store, [record for record in store.records().values() if store.is_whole(record)], to, there
+    )
+
+
+def put_edits(store: Store, records: Sequence[Record], to: Address, there: Container[str] = ()) -> int:
+    """Puts edits of a store into an object store; how many were not there."""
     protocols = store.protocols()
-    _refuse_another_setup(root, to, there, warn)
 
     def put(record: Record) -> bool:
-        data = _bundle(root, record, protocols)
-        name = f"edits/{record.key}-{sha256(data)}.zip"
+        name, data = bundle(store.root, record, protocols)
         if name not in there:
             to.put(name, data)
         return name not in there
 
-    if MANIFEST in folder_inside(root, ""):
-        manifest = read_inside(root, MANIFEST)
-        to.put(f"manifests/{sha256(manifest)}.json", manifest)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return sum(pool.map(put, records))
 
 
-def _bundle(root: Path, record: Record, protocols: Iterable[str]) -> bytes:
-    """All files of an edit as one, the same bytes whenever they are the same."""
+def bundle(root: Path, record: Record, protocols: Iterable[str]) -> tuple[str, bytes]:
+    """All files of an edit as one object, with its name: the same whenever they are the same."""
     names = [f"records/{record.key}.json", *record.files, f"traces/{record.key}.json"]
     names += [f"images/{record.key}.png"] * (record.status == "ok")
     names += [f"scores/{protocol}/{record.key}.json" for protocol in protocols]
@@ -148,7 +155,14 @@ def _bundle(root: Path, record: Record, protocols: Iterable[str]) -> bytes:
         for name in sorted(names):
             with suppress(FileNotFoundError):  # not every edit has a trace, or scores of every protocol
                 archive.writestr(zipfile.ZipInfo(name), read_inside(root, name))
-    return buffer.getvalue()
+    data = buffer.getvalue()
+    return f"edits/{record.key}-{sha256(data)}.zip", data
+
+
+def key_of(name: str) -> str | None:
+    """The key of the edit in an object of that name; None for other objects."""
+    match = _EDIT.fullmatch(name)
+    return match[1] if match else None
 
 
 def _unpack(data: bytes, key: str, into: Path) -> None:
@@ -172,28 +186,30 @@ def _unpack(data: bytes, key: str, into: Path) -> None:
         raise DataError("it is torn") from error
 
 
-def _refuse_another_setup(root: Path, to: Address, there: Iterable[str], warn: Warn) -> None:
-    """One address holds one set-up, as one folder does."""
-    here = Manifest(root, warn)
+def refuse_another_setup(setup: Setup | None, to: Address, there: Iterable[str], warn: Warn) -> None:
+    """One address holds one set-up, as one folder does; ``UserError`` if it holds another one."""
     other = next((name for name in sorted(there) if _MANIFESTS.fullmatch(name)), None)
-    if here.setup is None or other is None:
+    if setup is None or other is None:
         return
     with tempfile.TemporaryDirectory(prefix="piva-bench-") as folder:
         write_atomic(Path(folder) / MANIFEST, to.get(other), sync=False)
         stated = Manifest(Path(folder), warn)
     try:
-        stated.join(here.setup)
+        stated.join(setup)
     except UserError as error:
         raise UserError(f"{to.url}: {error}") from error
 
 
-def pull(of: Address, into: Path, warn: Warn) -> tuple[list[Path], list[Path]]:
+def pull(
+    of: Address, into: Path, warn: Warn, chosen: set[str] | None = None
+) -> tuple[list[Path], list[Path]]:
     """Fetches a run from an object store into an empty folder.
 
     Args:
         of: the run.
         into: the folder.
         warn: told of objects that are none of ours.
+        chosen: names of the objects to fetch; by default all.
 
     Returns:
         Folders of edits: where there are several objects of one edit, each is in a folder of its own. And a folder for
@@ -202,11 +218,11 @@ def pull(of: Address, into: Path, warn: Warn) -> tuple[list[Path], list[Path]]:
     Raises:
         DataError: there is no run.
     """
-    names = of.names()
+    names = of.names() if chosen is None else chosen
     edits: dict[str, list[str]] = {}
     for name in sorted(names):
-        if match := _EDIT.fullmatch(name):
-            edits.setdefault(match[1], []).append(name)
+        if key := key_of(name):
+            edits.setdefault(key, []).append(name)
     if not edits:
         raise DataError(f"{of.url} holds no results: give an address that a run was merged into.")
     objects = [(key, name, str(index)) for key, found in edits.items() for index, name in enumerate(found)]

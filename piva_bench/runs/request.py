@@ -17,7 +17,8 @@ from piva_bench.runs.kinds import kind_of_samples
 from piva_bench.runs.masks import check_blend
 from piva_bench.runs.plan import Unit, make_units, select_samples
 from piva_bench.runs.record import ENGINE, Setup
-from piva_bench.runs.shard import Shard
+from piva_bench.runs.references import fitting, reference_rows
+from piva_bench.runs.shard import SHARES, Shard
 from piva_bench.runs.variants import Variant, resolve_variants
 
 if TYPE_CHECKING:
@@ -36,7 +37,13 @@ Workers = Annotated[int, Field(ge=1)] | Literal["auto"]
 
 
 class RunRequest(BaseModel):
-    """A run as asked for: the options of ``piva-bench run``."""
+    """A run as asked for: the options of ``piva-bench run``.
+
+    Attributes:
+        output_dir: the run's folder.
+        address: of the object store that this folder follows, if it does.
+        references: whether the run adds the reference rows by itself.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,6 +57,7 @@ class RunRequest(BaseModel):
     model: str | None = None
     data_root: Path | None = None
     output_dir: Path | None = None
+    address: str | None = None
     overwrite: bool = False
     device: str = "auto"
     dtype: Dtype = "float32"
@@ -61,6 +69,7 @@ class RunRequest(BaseModel):
     snapshots: tuple[int, ...] = ()
     shard: Shard | None = None
     mask_blend: MaskBlend | None = None
+    references: bool = False
     executor: Literal["local", "ray"] = "local"
     ray_address: str | None = None
     timeout: float | None = Field(default=None, gt=0)
@@ -99,6 +108,8 @@ class Prepared:
     dataset: Dataset
     samples: list[Sample]
     variants: list[Variant]
+    references: list[Variant]
+    """The reference rows that the run adds by itself."""
     model_path: Path
     device: str
     setup: Setup
@@ -124,7 +135,7 @@ class Prepared:
         denoiser = load_denoiser(
             self.model_path, device=self.device, dtype=getattr(torch, self.request.dtype)
         )
-        for variant in self.variants:
+        for variant in (*self.variants, *self.references):
             variant.attach_models(denoiser, self.profile)
         denoiser.tune(compile=self.request.compile, channels_last=self.request.channels_last)
         return denoiser
@@ -215,7 +226,7 @@ def prepare(
     notes = [*getattr(dataset, "notes", ())]
     if variants is None:
         kind = kind_of_samples(dataset.samples).name
-        methods, left_out = members(request.methods, kind)
+        methods, left_out = members(request.methods, kind, profile)
         variants = resolve_variants(methods, request.params, profile, kind)
         variants = with_snapshots(variants, request.snapshots, profile)
         notes += left_out
@@ -223,6 +234,10 @@ def prepare(
         check_blend(request.mask_blend, variants)
     samples = select_samples(dataset.samples, request.samples, request.limit)
     samples = request.shard.of(samples) if request.shard else samples
+    references: list[Variant] = []
+    if request.references:
+        kind = kind_of_samples(dataset.samples).name
+        references = reference_rows(variants, samples, request.params, profile, kind)
     device = resolve_device(request.device)
     model_path = resolve_model(request.model or profile.model)
     if reader := PromptReader.of_model(model_path):
@@ -238,16 +253,20 @@ def prepare(
         dtype=request.dtype,
         engine=ENGINE,
     )
+    units = make_units(setup, variants, samples, request.seeds, request.mask_blend)
+    for row in references:
+        units += make_units(setup, [row], fitting(row, samples), request.seeds)
     return Prepared(
         request=request,
         profile=profile,
         dataset=dataset,
         samples=samples,
         variants=variants,
+        references=references,
         model_path=model_path,
         device=device,
         setup=setup,
-        units=make_units(setup, variants, samples, request.seeds, request.mask_blend),
+        units=units,
         output_dir=output_dir_of(request),
         notes=tuple(notes),
     )
@@ -280,9 +299,14 @@ def with_snapshots(variants: list[Variant], snapshots: Sequence[int], profile: P
 
 
 def output_dir_of(request: RunRequest) -> Path:
-    """Where a run's results go: as asked for, else a folder named after profile and dataset; of each share its own."""
-    whole = request.output_dir or Path("results/runs") / f"{request.profile}-{request.dataset}"
-    return whole.with_name(f"{whole.name}-{request.shard.name}") if request.shard else whole
+    """Where a run's results go: in the folder of the whole; of each share in one of its own below that."""
+    whole = whole_dir_of(request)
+    return whole / SHARES / request.shard.name if request.shard else whole
+
+
+def whole_dir_of(request: RunRequest) -> Path:
+    """The folder of the whole run: as asked for, else named after profile and dataset."""
+    return request.output_dir or Path("results/runs") / f"{request.profile}-{request.dataset}"
 
 
 def resolve_device(device: str) -> str:

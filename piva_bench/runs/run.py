@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 
+from piva_bench.runs.crew import Finished
+from piva_bench.runs.follow import Follower, following
+from piva_bench.runs.gather import gather
 from piva_bench.runs.inside import Warn
 from piva_bench.runs.manifest import Manifest
 from piva_bench.runs.plan import Batch, Unit, make_batches, make_groups
-from piva_bench.runs.pool import Pool, open_pool
+from piva_bench.runs.pool import open_pool
 from piva_bench.runs.record import Record
 from piva_bench.runs.request import Prepared
 from piva_bench.runs.scoring import Scorer, headline_metrics
@@ -23,16 +26,18 @@ class Summary:
     """What came of a run.
 
     Attributes:
-        records: of all edits of the plan, in its order.
+        records: of all edits that were asked for, in the plan's order.
         computed: how many of them this run made.
         seconds: wall time.
         unscored: how many have a picture and no scores, for a file of the sample (a mask, a counterfactual) is bad.
+        references: of the reference rows that the run added by itself; whatever becomes of them is nobody's failure.
     """
 
     records: list[Record]
     computed: int
     seconds: float
     unscored: int = 0
+    references: tuple[Record, ...] = ()
 
     @property
     def failed(self) -> list[Record]:
@@ -102,7 +107,8 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
             metric is missing. What is stored stays.
     """
     start = time.monotonic()
-    with Store(prepared.output_dir, watcher.warn) as store:
+    follower = gather(prepared, watcher.warn)
+    with following(follower), Store(prepared.output_dir, watcher.warn) as store:
         manifest = Manifest(prepared.output_dir, watcher.warn)
         prepared = replace(prepared, setup=manifest.join(prepared.setup))
         work = find_work(prepared.units, store, prepared.request.overwrite)
@@ -117,13 +123,23 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
                 watcher.warn(line)
             size = prepared.request.batch_size
             about = size if size != "auto" else interrupted or PROVISIONAL_BATCH
-            pool = open_pool(prepared, len(work.groups(about, by_sample)))
+            # Reference rows take next to no time: no worker is started for them.
+            own = {row.key for row in prepared.references}
+            groups = work.groups(about, by_sample)
+            costly = sum(any(batch.variant.key not in own for batch in group) for group in groups)
+            pool = open_pool(prepared, max(1, costly))
             try:
                 watcher.started(len(work.todo), headline, pool.workers)
                 size = pool.batch_size(work.todo, interrupted)
                 manifest.note(edits_together=size, workers=pool.workers)
                 manifest.save(store)
-                made = _compute(pool, work.groups(size, by_sample), by_sample, store, watcher, unscored)
+                made = _compute(
+                    pool.map(work.groups(size, by_sample), by_sample, watcher),
+                    store,
+                    watcher,
+                    unscored,
+                    follower,
+                )
             finally:
                 pool.close()
             store.check_still_there(made)
@@ -135,28 +151,42 @@ def run(prepared: Prepared, watcher: Watcher, command: list[str], by_sample: boo
             for record in work.done:
                 if scorer.score(store, record, watcher.warn) is None:
                     unscored.add(record.key)
-        by_key = {record.key: record for record in (*work.done, *made)}
-        records = [by_key[unit.key] for unit in prepared.units]
-        bare = sum(record.status == "ok" and record.key in unscored for record in records)
-        summary = Summary(records, len(made), time.monotonic() - start, bare)
+        summary = _summary(
+            prepared, [*work.done, *made], {r.key for r in made}, unscored, time.monotonic() - start
+        )
         if work.todo:
             manifest.end(
                 computed=len(made),
                 reused=len(work.done),
-                failed=len(summary.failed),
+                failed=sum(record.status == "failed" for record in (*summary.records, *summary.references)),
                 seconds=round(summary.seconds, 1),
             )
             manifest.save(store)
     return summary
 
 
+def _summary(
+    prepared: Prepared, found: Sequence[Record], made: Set[str], unscored: Set[str], seconds: float
+) -> Summary:
+    """What came of the plan, the edits that were asked for apart from the reference rows."""
+    own = {row.key for row in prepared.references}
+    by_key = {record.key: record for record in found}
+    records = [by_key[unit.key] for unit in prepared.units if unit.variant.key not in own]
+    references = tuple(by_key[unit.key] for unit in prepared.units if unit.variant.key in own)
+    bare = sum(record.status == "ok" and record.key in unscored for record in records)
+    computed = sum(record.key in made for record in records)
+    return Summary(records, computed, seconds, bare, references)
+
+
 def _compute(
-    pool: Pool, groups: list[list[Batch]], shares: bool, store: Store, watcher: Watcher, unscored: set[str]
+    batches: Iterable[Finished], store: Store, watcher: Watcher, unscored: set[str], follower: Follower | None
 ) -> list[Record]:
-    """Lets the pool make the edits and stores every batch as it comes; notes those that could not be scored."""
+    """Stores every batch as it comes, and puts it where it goes; notes edits that could not be scored."""
     records = []
-    for finished in pool.map(groups, shares, watcher):
+    for finished in batches:
         store.commit(finished.edits)
+        if follower is not None:
+            follower.put([edit.record for edit in finished.edits])
         for edit in finished.edits:
             records.append(edit.record)
             if edit.scores is None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from piva_bench.errors import UserError
+from piva_bench.runs.inside import folder_inside
 
 T = TypeVar("T")
+SHARES = "shards"
+"""Folder of the shares' folders, below a run's."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,21 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """For the folder of its results."""
-        return f"shard-{self.index}-of-{self.count}"
+        """Of the folder of its results, see `share_folders`."""
+        return f"{self.index}-of-{self.count}"
 
     def of(self, samples: Sequence[T]) -> list[T]:
         """The samples that are this share's; a share may be empty."""
         return list(samples[self.index :: self.count])
+
+
+def share_folders(root: Path) -> list[Path]:
+    """Folders of the shares of a run, each with a writer of its own; those without results are left out.
+
+    No link is followed.
+    """
+    names = [name for name in folder_inside(root, SHARES) if re.fullmatch(r"\d{1,9}-of-\d{1,9}", name)]
+    return [root / SHARES / name for name in names if folder_inside(root, f"{SHARES}/{name}/records")]
 
 
 def parse_shard(text: str) -> Shard:

@@ -17,7 +17,7 @@ from piva_bench.data.pictures import Frame, fit, fit_mask
 from piva_bench.errors import DataError, UserError
 from piva_bench.method import EditMethod, EditOutcome, EditTask, MethodCard, OnStep, Progress
 from piva_bench.picture_reader import decode
-from piva_bench.profiles import get_profile
+from piva_bench.profiles import Profile, get_profile
 from piva_bench.runs.kinds.pictures import latent_params
 from piva_bench.runs.pictures import to_pixels, to_tensor
 from piva_bench.runs.variants import Variant, resolve_variants
@@ -108,6 +108,7 @@ def edit_one(
     source_prompt: str,
     target_prompt: str,
     *,
+    instruction: str = "",
     seed: int = 0,
     size: int | None = None,
     mask: Image.Image | None = None,
@@ -123,6 +124,7 @@ def edit_one(
         denoiser: the model.
         source_prompt: what the picture shows.
         target_prompt: what it shall show.
+        instruction: the edit as an order, for methods that read one.
         seed: of all noise.
         size: side of the square it is edited in; by default that the model was trained at.
         mask: bright where to edit; for methods that read one.
@@ -145,6 +147,7 @@ def edit_one(
         to_tensor(np.asarray(square)),
         source_prompt=source_prompt,
         target_prompt=target_prompt,
+        instruction=instruction,
         mask=region if method.card.uses_mask else None,
         params=latent_params(variant),
     )
@@ -202,5 +205,10 @@ def variant_for(method: str, given: Mapping[str, Any], embedded: bool) -> Varian
     Raises:
         UserError: an unknown name, or a value out of bounds.
     """
-    (variant,) = resolve_variants([method], given, get_profile("embedded" if embedded else "paper"))
+    (variant,) = resolve_variants([method], given, profile_of(embedded))
     return variant
+
+
+def profile_of(embedded: bool) -> Profile:
+    """The profile that goes with a model: ``embedded`` with the embedded one."""
+    return get_profile("embedded" if embedded else "paper")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from piva_bench.distillation.method import DistillationMethod
-from piva_bench.errors import UserError
+from piva_bench.errors import DataError, UserError
 from piva_bench.files import write_atomic
 from piva_bench.key import content_key
 from piva_bench.method import EditMethod, OnStep, SceneTask
@@ -43,16 +43,38 @@ class SceneEdit:
         edited: the same of the edit.
         field: the edited field.
         seconds: of the edit.
+        source_field: the field it started from.
+        model: the file of the 3D model that was photographed for it.
     """
 
     source: PosedViews
     edited: PosedViews
     field: RadianceField
     seconds: float
+    source_field: RadianceField
+    model: Path | None = None
 
-    def save(self, folder: Path, background: tuple[float, float, float]) -> list[Path]:
+    def model_glb(self) -> bytes | None:
+        """The 3D model's file with the changed parts replaced; None of a capture.
+
+        Raises:
+            DataError: see ``compose``.
+        """
+        from piva_bench.scene.compose import compose
+
+        return None if self.model is None else compose(self.model, self.source_field, self.field)[0]
+
+    def save(
+        self, folder: Path, background: tuple[float, float, float], warn: Callable[[str], None]
+    ) -> list[Path]:
         """Writes ``turntable.gif``, ``views.png``, ``depth.png``, ``normals.png``, ``field.safetensors`` and, of what
-        has a surface, ``mesh.glb`` and ``mesh.ply``; their paths. The state of the unfinished edit is taken away.
+        has a surface, ``mesh.glb`` and ``mesh.ply``, of a 3D model also ``model.glb``; their paths. The state of the
+        unfinished edit is taken away.
+
+        Args:
+            folder: where they go.
+            background: of the turntable.
+            warn: told why there is no ``model.glb`` of a model.
 
         Raises:
             UserError: the folder cannot be written to.
@@ -60,6 +82,11 @@ class SceneEdit:
         views, depth = encode_views(self.edited)
         files = {"views.png": views, "depth.png": depth, "field.safetensors": self.field.to_bytes()}
         files |= encode_field(self.field, self.edited.cameras)
+        try:
+            if (model := self.model_glb()) is not None:
+                files["model.glb"] = model
+        except DataError as error:
+            warn(f"no model.glb is written: {error}")
         try:
             for name, content in files.items():
                 write_atomic(folder / name, content)
@@ -85,6 +112,7 @@ def edit_scene(
     seed: int = 0,
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
     side_words: Mapping[str, str] | None = None,
+    instruction: str = "",
     folder: Path | None = None,
     on_fit: Callable[[int, float], None] | None = None,
     on_step: OnStep | None = None,
@@ -101,6 +129,7 @@ def edit_scene(
         seed: of all noise.
         background: what the scene stands before; of opaque views the one they have.
         side_words: what is appended to the prompts by side, where the scene has a front.
+        instruction: the edit as an order, for methods that read one.
         folder: where the state of a rule's edit is kept on the way, and found after a kill.
         on_fit: told of every step of the fit.
         on_step: told of every step of the edit.
@@ -132,6 +161,7 @@ def edit_scene(
         target_prompt,
         params,
         {side: (source_prompt + more, target_prompt + more) for side, more in words.items()},
+        instruction=instruction,
     )
     more: dict[str, Any] = {}
     if folder is not None and isinstance(method, DistillationMethod):
@@ -152,7 +182,8 @@ def edit_scene(
     seconds = outcome.seconds + (more["unfinished"].earlier if more else 0.0)
     if outcome.views is None or outcome.field is None:
         raise edit_failed(outcome)
-    return SceneEdit(field.render_views(scene.turntable), outcome.views, outcome.field, seconds)
+    source = field.render_views(scene.turntable)
+    return SceneEdit(source, outcome.views, outcome.field, seconds, field, scene.model)
 
 
 def _code(cls: type) -> str:

@@ -37,7 +37,7 @@ from piva_bench.runs.edit import Edit, trace_json
 from piva_bench.runs.inside import ASIDE, Warn, folder_inside, ignore, make_way, read_inside, remove_file
 from piva_bench.runs.lock import take
 from piva_bench.runs.record import KEY, Record, ScoreFile
-from piva_bench.runs.record_files import checked, is_its_own, journalled, parse_record
+from piva_bench.runs.record_files import checked, journalled, parse_record, parse_scores
 from piva_bench.runs.sealed import sealed, unsealed
 
 if TYPE_CHECKING:
@@ -106,14 +106,14 @@ class Store:
         records = {}
         for name in self._names("records"):
             try:
-                record = parse_record(read_inside(self.root, f"records/{name}"))
+                record, own = parse_record(read_inside(self.root, f"records/{name}"))
             except OSError as error:
                 self._warn(f"{self.root / 'records' / name}: {error.strerror or error}: ignored")
                 continue
             except ValueError:
                 self._warn(f"{self.root / 'records' / name} is torn or no record: ignored")
                 continue
-            if name != f"{record.key}.json" or not is_its_own(record):
+            if name != f"{record.key}.json" or not own:
                 self._warn(f"{self.root / 'records' / name} does not hold what its name says: ignored")
                 continue
             records[record.key] = record
@@ -122,10 +122,10 @@ class Store:
     def record(self, key: str) -> Record | None:
         """The record of an edit; None if there is none, or none that can be read."""
         try:
-            record = parse_record(read_inside(self.root, f"records/{key}.json"))
+            record, own = parse_record(read_inside(self.root, f"records/{key}.json"))
         except (OSError, ValueError):
             return None
-        return record if record.key == key and is_its_own(record) else None
+        return record if record.key == key and own else None
 
     def is_whole(self, record: Record) -> bool:
         """Whether a record's picture is there as it was written; warns if not. True for failed edits."""
@@ -143,6 +143,15 @@ class Store:
     def image_path(self, key: str) -> Path:
         """Where the picture of an edit lies."""
         return self.root / "images" / f"{key}.png"
+
+    def score_name(self, protocol: str, key: str) -> str:
+        """Where the scores of an edit lie, below the store."""
+        folder = protocol
+        if protocol.rpartition(":")[0].endswith(".py"):
+            folder = "file-" + re.sub(r"[^\w.-]+", "_", protocol)
+        if not _PROTOCOL.fullmatch(folder):
+            raise DataError(f"'{protocol}' is no name of a protocol: give one with --protocol")
+        return f"scores/{folder}/{key}.json"
 
     def load(self, record: Record) -> Edit:
         """An edit as it was stored, without its trace.
@@ -175,9 +184,15 @@ class Store:
 
     def load_scores(self, protocol: str, key: str) -> ScoreFile | None:
         """The stored scores of an edit; None if there are none, or none that can be read."""
-        name = self._score_name(protocol, key)
+        found = self.read_scores(protocol, key)
+        return found[1] if found else None
+
+    def read_scores(self, protocol: str, key: str) -> tuple[bytes, ScoreFile] | None:
+        """The file of an edit's scores and what it holds; None if there is none, or none that can be read."""
+        name = self.score_name(protocol, key)
         try:
-            scores = ScoreFile.model_validate(unsealed(read_inside(self.root, name)))
+            data = read_inside(self.root, name)
+            scores = parse_scores(data)
             if scores.protocol != protocol:
                 raise ValueError("of another protocol")
         except FileNotFoundError:
@@ -190,7 +205,7 @@ class Store:
         except ValueError:
             self._warn(f"{self.root / name} is torn: left out, `piva-bench score` makes it again")
             return None
-        return scores
+        return data, scores
 
     def protocols(self) -> list[str]:
         """Names of the protocols that something is scored with."""
@@ -201,16 +216,21 @@ class Store:
 
     def load_trace(self, key: str) -> dict[str, list[float | None]]:
         """The trace of an edit; empty if there is none, or none that can be read, which is warned of."""
+        return self.read_trace(key)[1]
+
+    def read_trace(self, key: str) -> tuple[bytes, dict[str, list[float | None]]]:
+        """The trace's file and what it holds; both empty if there is none, or none that can be read."""
         name = f"traces/{key}.json"
         try:
-            return _TRACE.validate_python(unsealed(read_inside(self.root, name)))
+            data = read_inside(self.root, name)
+            return data, _TRACE.validate_python(unsealed(data))
         except FileNotFoundError:
-            return {}
+            pass
         except OSError as error:
             self._warn(f"{self.root / name}: {error.strerror or error}: left out")
         except ValueError:
             self._warn(f"{self.root / name} is torn: left out")
-        return {}
+        return b"", {}
 
     def read_picture(self, record_key: str, image_sha: str | None) -> bytes:
         """The stored picture's file.
@@ -244,7 +264,7 @@ class Store:
             for edit in edits:
                 key = edit.record.key
                 for protocol in protocols:
-                    remove_file(make_way(self.root, self._score_name(protocol, key), self._warn), self._warn)
+                    remove_file(make_way(self.root, self.score_name(protocol, key), self._warn), self._warn)
                 if edit.png is not None:
                     self._write(f"images/{key}.png", edit.png)
                 for name, content in edit.files.items():
@@ -253,7 +273,7 @@ class Store:
                     self._write(f"traces/{key}.json", trace_json(edit.trace))
             self._settle()
             self._write(
-                _JOURNAL, sealed({"records": [edit.record.model_dump() for edit in edits]}, indent=None)
+                _JOURNAL, sealed({"records": [edit.record.model_dump() for edit in edits]}, lines=False)
             )
             self._settle()
             self._write_records(edit.record for edit in edits)
@@ -268,7 +288,7 @@ class Store:
             UserError: the disk is full or the like.
         """
         with self._storing():
-            self._write(self._score_name(scores.protocol, key), sealed(scores.model_dump()))
+            self._write(self.score_name(scores.protocol, key), sealed(scores.model_dump()))
 
     def save_json(self, name: str, value: dict[str, Any]) -> None:
         """Stores a file beside the records, such as the manifest.
@@ -319,14 +339,6 @@ class Store:
 
     def _read_file(self, record: Record, name: str) -> bytes:
         return checked(self.root, name, record.files[name])
-
-    def _score_name(self, protocol: str, key: str) -> str:
-        folder = protocol
-        if protocol.rpartition(":")[0].endswith(".py"):
-            folder = "file-" + re.sub(r"[^\w.-]+", "_", protocol)
-        if not _PROTOCOL.fullmatch(folder):
-            raise DataError(f"'{protocol}' is no name of a protocol: give one with --protocol")
-        return f"scores/{folder}/{key}.json"
 
     def _write_records(self, records: Iterable[Record]) -> None:
         for record in records:

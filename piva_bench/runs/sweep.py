@@ -11,7 +11,6 @@ from typing import Any
 from piva_bench.errors import UserError
 from piva_bench.profiles import Profile
 from piva_bench.runs.kinds import kind_of_samples
-from piva_bench.runs.plan import make_units
 from piva_bench.runs.request import Prepared, RunRequest, open_both, prepare
 from piva_bench.runs.variants import Variant, known_parameters, resolve_variants
 
@@ -41,7 +40,7 @@ class Sweep:
 
     Attributes:
         prepared: the plan of all its edits, to be run like any other.
-        points: its rows: the grid in order, then the methods beside it.
+        points: its rows: the grid in order, then the methods beside it, then the reference rows.
         swept: names of the parameters with several values.
     """
 
@@ -77,14 +76,14 @@ def prepare_sweep(request: RunRequest, grid: Mapping[str, Sequence[Any]], beside
             variants.append(merged.setdefault(point.variant.key, point.variant))
         points[i] = replace(point, variant=merged[point.variant.key])
     prepared = prepare(request, variants, (profile, dataset))
-    keys = {
-        variant.key: frozenset(
-            unit.key for unit in make_units(prepared.setup, [variant], prepared.samples, request.seeds)
-        )
-        for variant in variants
-    }
+    points += [Point(row.requested, {}, row) for row in prepared.references]
+    keys: dict[str, set[str]] = {}
+    for unit in prepared.units:
+        keys.setdefault(unit.variant.key, set()).add(unit.key)
     swept = tuple(name for name, values in grid.items() if len(values) > 1)
-    return Sweep(prepared, [replace(point, keys=keys[point.variant.key]) for point in points], swept)
+    return Sweep(
+        prepared, [replace(point, keys=frozenset(keys.get(point.variant.key, ()))) for point in points], swept
+    )
 
 
 def sweep_points(

@@ -14,8 +14,8 @@ from piva_bench.distillation.params import AdapterParams
 from piva_bench.errors import MethodError, UnknownName, UserError
 from piva_bench.key import content_key
 from piva_bench.params import MethodParams, faults, profile_defaults
-from piva_bench.profiles import resolve_model
 from piva_bench.registry import METHODS
+from piva_bench.tuned import tuned_defaults
 
 if TYPE_CHECKING:
     from piva_bench.diffusion.denoiser import Denoiser
@@ -42,7 +42,7 @@ class Variant:
         follow: the parameters of that kind.
         models: fingerprints of the models beside the main one, by name: those of the method's card, and
             ``depth_control`` for adapters that are a depth ControlNet.
-        replaced: defaults that the profile replaced, own and new, by parameter.
+        replaced: defaults that were replaced, by parameter: own, new, and what the new one comes from.
     """
 
     requested: str
@@ -55,7 +55,7 @@ class Variant:
     kind: str = "pictures"
     follow: MethodParams = field(default_factory=MethodParams)
     models: Mapping[str, str] = field(default_factory=dict)
-    replaced: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    replaced: Mapping[str, tuple[Any, Any, str]] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
@@ -85,7 +85,7 @@ class Variant:
     def params_dict(self) -> dict[str, Any]:
         """The parameters that decide its edits, as plain JSON values."""
         values = self.params.recorded() | self.follow.recorded()
-        return values | dict(self.follow.stamp) | dict(self.models)
+        return values | dict(self.params.stamp) | dict(self.follow.stamp) | dict(self.models)
 
     def attach_models(self, denoiser: Denoiser, profile: Profile) -> None:
         """Puts the models that the method needs beside the main one, unless they are there.
@@ -99,8 +99,8 @@ class Variant:
 
         for name in self.cls.card.models:
             if name not in denoiser.beside:
-                path = resolve_model(name)
-                denoiser.beside[name] = load_denoiser(path, denoiser.device, denoiser.dtype)
+                path = profile.model_beside(name)
+                denoiser.put_beside(name, load_denoiser(path, denoiser.device, denoiser.dtype))
         if CONTROL in self.models and denoiser.depth_control is None:
             folder = locate_depth_control(profile.depth_control)
             control = DepthControl.from_pretrained(folder, denoiser.device, denoiser.dtype)
@@ -181,6 +181,32 @@ def known_parameters(cls: type[EditMethod], kind: str) -> set[str]:
     return set(cls.Params.model_fields) | set(follow.model_fields)
 
 
+def defaults_of(
+    method: str, model: type[MethodParams], profile: Profile, kind: str
+) -> dict[str, tuple[Any, str]]:
+    """The defaults that are not the parameters' own, and what they come from: the profile, or the file of a tuning.
+
+    Args:
+        method: name, or ``file.py:Class``.
+        model: of its parameters, or of those of what it edits.
+        profile: as it is for the kind.
+        kind: what is edited.
+    """
+    by_profile = profile_defaults(model, profile.name, profile.method_defaults)
+    found = {name: (value, f"profile {profile.name}") for name, value in by_profile.items()}
+    tuned = tuned_defaults(method, profile, kind)
+    return found | {name: tuned[name] for name in tuned if name in model.model_fields}
+
+
+def declared_defaults(cls: type[EditMethod], profile: Profile, kind: str) -> dict[str, Any]:
+    """All parameters of a method at their defaults in a profile, as the code declares them."""
+    found: dict[str, Any] = {}
+    for model in (cls.Params, cls.kinds[kind]):
+        found |= {name: field.default for name, field in model.model_fields.items()}
+        found |= profile_defaults(model, profile.name, profile.method_defaults)
+    return found
+
+
 def _check_class(name: str, cls: type[EditMethod]) -> None:
     """Says once, before anything is computed, what a method lacks."""
     if missing := sorted(getattr(cls, "__abstractmethods__", ())):
@@ -202,14 +228,15 @@ def _check_class(name: str, cls: type[EditMethod]) -> None:
 def _variant(
     requested: str, cls: type[EditMethod], given: Mapping[str, Any], profile: Profile, kind: str
 ) -> Variant:
-    replaced: dict[str, tuple[Any, Any]] = {}
+    replaced: dict[str, tuple[Any, Any, str]] = {}
 
     def values(model: type[MethodParams]) -> dict[str, Any]:
-        defaults = profile_defaults(model, profile.name, profile.method_defaults)
-        for name, value in defaults.items():
+        defaults = defaults_of(requested, model, profile, kind)
+        for name, (value, whence) in defaults.items():
             if name not in given and value != model.model_fields[name].default:
-                replaced[name] = (model.model_fields[name].default, value)
-        return defaults | {name: given[name] for name in given if name in model.model_fields}
+                replaced[name] = (model.model_fields[name].default, value, whence)
+        own = {name: value for name, (value, _) in defaults.items()}
+        return own | {name: given[name] for name in given if name in model.model_fields}
 
     try:
         params = cls.Params(**values(cls.Params))
@@ -236,7 +263,7 @@ def _models(cls: type[EditMethod], params: MethodParams, profile: Profile, kind:
     from piva_bench.diffusion.aliases import locate_depth_control
     from piva_bench.diffusion.fingerprints import control_fingerprint, fingerprint
 
-    found = {name: fingerprint(resolve_model(name)) for name in cls.card.models}
+    found = {name: fingerprint(profile.model_beside(name)) for name in cls.card.models}
     if isinstance(params, AdapterParams) and params.adapter == "controlnet":
         if kind != "scenes":
             raise UserError("adapter=controlnet needs depth, which pictures have not: leave it out.")

@@ -29,6 +29,11 @@ def field_path(key: str) -> str:
     return f"fields/{key}.safetensors"
 
 
+def mesh_path(key: str) -> str:
+    """Where the surface of an edit lies as PLY, if its field is kept and has one."""
+    return f"mesh/{key}.ply"
+
+
 def encode_field(field: RadianceField, cameras: Cameras) -> dict[str, bytes]:
     """A field for other programs, by what it is: its ``mesh.glb`` and ``mesh.ply``, and ``normals.png``.
 

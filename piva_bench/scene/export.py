@@ -6,9 +6,12 @@ Meshes are as a glTF file has them: y up, the front towards +z, in the field's o
 from __future__ import annotations
 
 import copy
+import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import trimesh
 from skimage.measure import marching_cubes
@@ -71,27 +74,51 @@ def to_glb(mesh: trimesh.Trimesh) -> bytes:
     vertex colours are linear, as glTF has them (section 3.7.2.1).
     """
     turned = _y_up(mesh)
-    colours = np.asarray(turned.visual.vertex_colors).copy()
-    colours[:, :3] = np.rint(to_light(colours[:, :3] / 255) * 255)
-    turned.visual.vertex_colors = colours
+    turned.visual.vertex_colors = light_colours(turned)
 
     def unlit(tree: dict[str, Any]) -> None:
-        tree["extensionsUsed"] = [*tree.get("extensionsUsed", []), "KHR_materials_unlit"]
-        tree["materials"] = [
-            {
-                "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0},
-                "extensions": {"KHR_materials_unlit": {}},
-            }
-        ]
-        for primitive in (one for each in tree["meshes"] for one in each["primitives"]):
-            primitive["material"] = 0
+        unlit_material(tree, [one for each in tree["meshes"] for one in each["primitives"]])
 
     return bytes(trimesh.exchange.gltf.export_glb(trimesh.Scene(turned), tree_postprocessor=unlit))
+
+
+def light_colours(mesh: trimesh.Trimesh) -> npt.NDArray[np.uint8]:
+    """[N, 4] a mesh's display colours as the linear ones that glTF has."""
+    colours = np.asarray(mesh.visual.vertex_colors).copy()
+    colours[:, :3] = np.rint(to_light(colours[:, :3] / 255) * 255)
+    return colours
+
+
+def unlit_material(tree: dict[str, Any], primitives: Sequence[dict[str, Any]]) -> None:
+    """Gives primitives of a glTF tree one new material that shows vertex colours as they are."""
+    name = "KHR_materials_unlit"
+    tree["extensionsUsed"] = sorted({*tree.get("extensionsUsed", []), name})
+    plain = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
+    materials = [*tree.get("materials", []), {"pbrMetallicRoughness": plain, "extensions": {name: {}}}]
+    tree["materials"] = materials
+    for primitive in primitives:
+        primitive["material"] = len(materials) - 1
 
 
 def to_ply(mesh: trimesh.Trimesh) -> bytes:
     """A mesh of ``field_mesh`` as binary PLY, with display colours."""
     return bytes(trimesh.exchange.ply.export_ply(_y_up(mesh), encoding="binary"))
+
+
+def from_ply(data: bytes) -> trimesh.Trimesh:
+    """The mesh that ``to_ply`` wrote, in the world's axes.
+
+    Raises:
+        DataError: it is none, or has no triangle.
+    """
+    try:
+        mesh = trimesh.load_mesh(io.BytesIO(data), file_type="ply", process=False)
+        if not len(mesh.faces):
+            raise ValueError("it has no triangle")
+    except Exception as error:  # trimesh raises whatever it meets in a foreign file
+        raise DataError(f"a stored mesh is no PLY: {' '.join(str(error).split())[:200]}") from error
+    mesh.vertices = np.asarray(mesh.vertices) @ TO_Y_UP
+    return mesh
 
 
 def _y_up(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
@@ -100,9 +127,14 @@ def _y_up(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
     return turned
 
 
-@torch.no_grad()
 def normal_views(field: RadianceField, cameras: Cameras) -> PosedViews:
-    """Pictures of a field's normals: the steepest fall of opacity, in the world's axes, (n + 1) / 2 as colour."""
+    """Pictures of a field's normals; see ``field_of_normals``."""
+    return field_of_normals(field).render_views(cameras)
+
+
+@torch.no_grad()
+def field_of_normals(field: RadianceField) -> RadianceField:
+    """The field in the colours of its normals: the steepest fall of opacity, in the world's axes, (n + 1) / 2."""
     opacity = 1 - torch.exp(-field.density)
     for _ in range(SMOOTHINGS):
         opacity = torch.nn.functional.avg_pool3d(opacity[None, None], 3, stride=1, padding=1)[0, 0]
@@ -110,4 +142,4 @@ def normal_views(field: RadianceField, cameras: Cameras) -> PosedViews:
     shown = copy.deepcopy(field)
     normals = falls / falls.norm(dim=0).clamp(min=1e-6)
     shown.raw[0, 1:] = ((normals + 1) / 2).clamp(1e-3, 1 - 1e-3).logit()
-    return shown.render_views(cameras)
+    return shown

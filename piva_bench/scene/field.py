@@ -7,6 +7,7 @@ respect to the grid, so a field is one more thing that a gradient in picture spa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,11 @@ from piva_bench.scene.views import PosedViews
 FORMAT = "piva-bench radiance field 1"
 FOG, EMPTY = -3.0, -8.0
 """Raw densities: where a fit begins, and of nodes closed as empty (3e-4 a voxel)."""
+TOGETHER = 1 << 22
+"""Rays rendered at once, times voxels along the box: 65536 rays through 64 voxels, 16384 through 256."""
+BLOCK, RUN = 4, 8
+"""Rays are looked at in runs of so many samples first: where all blocks of voxels about a run are closed it is left
+out."""
 
 
 class Rays(NamedTuple):
@@ -142,6 +148,21 @@ class RadianceField(nn.Module):
         """Closes what is empty: nodes with no density above ``threshold`` within ``dilate`` voxels."""
         self.set_open(self.density > threshold, dilate)
 
+    @torch.no_grad()
+    def take(self, other: RadianceField) -> None:
+        """Density and colour of another field, between its nodes linearly, at the nodes that are open here."""
+        last = torch.tensor(other.grid.shape[::-1], device=self.low.device) - 1
+        # Slices: at 256 voxels the places of all nodes would be larger than the field.
+        for z, nodes in enumerate(self.nodes()):
+            at = (nodes - other.low) / other.grid.voxel / last * 2 - 1
+            values = F.grid_sample(other.raw, at[None, None], align_corners=True, padding_mode="border")[
+                0, :, 0
+            ]
+            # A voxel's thickness is that of its share of the other's, and softplus(x) = log(1 + e^x).
+            thickness = F.softplus(values[0]) * (self.grid.voxel / other.grid.voxel)
+            values[0] = torch.where(self.open[z], torch.expm1(thickness.clamp(min=1e-6)).log(), EMPTY)
+            self.raw[0, :, z] = values
+
     def inside(self, box: Floats) -> Tensor:
         """[Z, Y, X] nodes inside a box [2, 3] of the world."""
         low, high = (torch.as_tensor(np.asarray(corner), device=self.low.device) for corner in box)
@@ -162,15 +183,33 @@ class RadianceField(nn.Module):
         pace = self.step * self.grid.voxel / rays.directions.norm(dim=1)
         # One more than the box needs: with a jitter the last may fall behind it, and is then left out.
         count = max(int(((far - near) / pace).clamp(min=0).max().ceil()), 1) if len(near) else 1
-        numbers = torch.arange(count, device=near.device)
-        offset = 0.5 if jitter is None else jitter[:, None]
-        depth = near[:, None] + (numbers + offset) * pace[:, None]
-        ray, number = torch.nonzero(depth < far[:, None], as_tuple=True)
-        depth = depth[ray, number]
-        index = self._lattice(rays, ray, depth).round().long()
-        z, y, x = (index[:, 2 - i].clamp(0, n - 1) for i, n in enumerate(self.grid.shape))
-        keep = self.open[z, y, x]
+        ray, first = self._runs(rays, near, far, pace, count)
+        number = first[:, None] + torch.arange(RUN, device=near.device)
+        offset = 0.5 if jitter is None else jitter[ray, None]
+        depth = near[ray, None] + (number + offset) * pace[ray, None]
+        run, place = torch.nonzero((depth < far[ray, None]) & (number < count), as_tuple=True)
+        ray, number, depth = ray[run], number[run, place], depth[run, place]
+        keep = self._at(self.open, self._lattice(rays, ray, depth).round().long())
         return ray[keep], number[keep], depth[keep], count
+
+    def _runs(self, rays: Rays, near: Tensor, far: Tensor, pace: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Runs of samples that may meet an open voxel: their ray and the number of their first sample [N]."""
+        # From a run's middle to a sample, and both are rounded to a node.
+        reach = math.ceil((RUN * self.step / 2 + 1) / BLOCK)
+        blocks = F.max_pool3d(self.open[None, None].float(), BLOCK, ceil_mode=True)[0, 0] > 0
+        first = torch.arange(0, count, RUN, device=near.device)
+        begin = near[:, None] + first * pace[:, None]
+        ray, run = torch.nonzero(begin < far[:, None], as_tuple=True)
+        middle = begin[ray, run] + RUN / 2 * pace[ray]
+        block = self._lattice(rays, ray, middle).round().long().div(BLOCK, rounding_mode="floor")
+        keep = self._at(grow(blocks, reach), block)
+        return ray[keep], first[run[keep]]
+
+    @staticmethod
+    def _at(mask: Tensor, index: Tensor) -> Tensor:
+        """A mask [Z, Y, X] at indices [S, 3] of x, y and z; beyond its faces as at them."""
+        z, y, x = (index[:, 2 - i].clamp(0, n - 1) for i, n in enumerate(mask.shape))
+        return mask[z, y, x]
 
     def _lattice(self, rays: Rays, ray: Tensor, depth: Tensor) -> Tensor:
         """Positions [S, 3] in voxels from the box's corner."""
@@ -205,14 +244,16 @@ class RadianceField(nn.Module):
         mean = weight.new_zeros(total).index_add(0, ray, weight * depth) / alpha.clamp(min=1e-6)
         return Rendered(colour, alpha[:, None], mean[:, None])
 
-    def render(self, cameras: Cameras, chunk: int = 1 << 16) -> Rendered:
+    def render(self, cameras: Cameras, together: int = TOGETHER) -> Rendered:
         """Pictures from all the cameras.
 
         Args:
             cameras: V views of one size.
-            chunk: rays rendered at once; with more of them, gradients cost a second forward pass instead of memory.
+            together: rays rendered at once, times voxels along the box; with more of them, gradients cost a second
+                forward pass instead of memory.
         """
         rays = camera_rays(cameras, self.low.device)
+        chunk = max(together // max(self.grid.resolution, 64), 1)
         total = len(rays.origins)
         pieces = [Rays(*(part[i : i + chunk] for part in rays)) for i in range(0, total, chunk)]
         if len(pieces) > 1 and torch.is_grad_enabled():

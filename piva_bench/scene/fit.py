@@ -11,6 +11,7 @@ from torch import Tensor
 
 from piva_bench.errors import DataError
 from piva_bench.scene.field import Grid, RadianceField, Rays, camera_rays
+from piva_bench.scene.params import COARSE
 from piva_bench.scene.regularisers import density_variation
 from piva_bench.scene.views import PosedViews
 
@@ -45,14 +46,15 @@ OnStep = Callable[[int, float], None]
 def silhouette_hull(field: RadianceField, views: PosedViews) -> Tensor:
     """[Z, Y, X] nodes that no view shows to be empty (the visual hull, a pixel wider)."""
     nodes = field.nodes()
-    points = nodes.reshape(-1, 3).double()
-    hull = torch.ones(len(points), dtype=torch.bool, device=points.device)
+    points = nodes.reshape(-1, 3)
+    left = torch.arange(len(points), device=points.device)
     for index in range(len(views)):
         world = torch.as_tensor(
             views.cameras.camera_to_world[index], dtype=torch.float64, device=points.device
         )
         fx, fy, cx, cy = views.cameras.intrinsics[index].tolist()
-        local = (points - world[:3, 3]) @ world[:3, :3]
+        # What a view has shown to be empty needs no further one.
+        local = (points[left].double() - world[:3, 3]) @ world[:3, :3]
         depth = -local[:, 2]
         column = (fx * local[:, 0] / depth + cx).floor()
         row = (-fy * local[:, 1] / depth + cy).floor()
@@ -61,7 +63,11 @@ def silhouette_hull(field: RadianceField, views: PosedViews) -> Tensor:
         seen &= (row >= 0) & (row < views.cameras.height)
         alpha = torch.as_tensor(views.alpha[index], device=points.device)
         covered = F.max_pool2d(alpha[None, None], 3, stride=1, padding=1)[0, 0] > 0
-        hull[seen] &= covered[row[seen].long(), column[seen].long()]
+        kept = ~seen
+        kept[seen] = covered[row[seen].long(), column[seen].long()]
+        left = left[kept]
+    hull = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+    hull[left] = True
     return hull.view(nodes.shape[:3])
 
 
@@ -93,6 +99,36 @@ def fit_field(
         raise DataError(
             "these views have no transparent pixel: name the background's colour, or give them masks"
         )
+    sizes = growth(grid.resolution)
+    ends = [params.steps * (number + 1) // len(sizes) for number in range(len(sizes))]
+    generator = torch.Generator().manual_seed(params.seed)
+    field, first = None, 0
+    for resolution, end in zip(sizes, ends, strict=True):
+        grown = _opened(Grid(grid.box, resolution), views, device)
+        if field is not None:
+            grown.take(field)
+        field = grown
+        _train(field, views, params, range(first, end), background, generator, on_step)
+        first = end
+    assert field is not None, "a grid has at least one size"
+    field.prune()
+    return field
+
+
+def growth(resolution: int) -> list[int]:
+    """The resolutions that a fit goes through, an equal share of its steps at each: halves of the last, down to 64.
+
+    A fine grid begun from fog learns each of its voxels from the few rays that meet it; begun from a coarse fit it has
+    the shape, and only details are left (coarse to fine, as DVGO's progressive scaling).
+    """
+    sizes = [resolution]
+    while sizes[0] > COARSE:
+        sizes.insert(0, -(-sizes[0] // 2))
+    return sizes
+
+
+def _opened(grid: Grid, views: PosedViews, device: torch.device | str) -> RadianceField:
+    """Fog wherever the silhouettes allow it."""
     field = RadianceField(grid).to(device)
     if not views.opaque:
         hull = silhouette_hull(field, views)
@@ -101,13 +137,27 @@ def fit_field(
                 "the views' silhouettes share no point of the box: do poses and box belong together?"
             )
         field.set_open(hull)
+    return field
+
+
+def _train(
+    field: RadianceField,
+    views: PosedViews,
+    params: FitParams,
+    steps: range,
+    background: Sequence[float] | None,
+    generator: torch.Generator,
+    on_step: OnStep | None,
+) -> None:
+    device = field.low.device
     rays, target = _pixels(field, views, device)
     behind = None if background is None else torch.tensor(background, device=device)
-    generator = torch.Generator().manual_seed(params.seed)
-    optimizer = torch.optim.Adam([field.raw], lr=params.learning_rate, betas=(0.9, 0.99), eps=1e-12)
     decay = (params.last_rate / params.learning_rate) ** (1 / max(params.steps - 1, 1))
+    optimizer = torch.optim.Adam(
+        [field.raw], lr=params.learning_rate * decay**steps.start, betas=(0.9, 0.99), eps=1e-12
+    )
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)
-    for step in range(params.steps):
+    for step in steps:
         chosen = torch.randint(len(target), (params.rays,), generator=generator).to(device)
         jitter = torch.rand(params.rays, generator=generator).to(device)
         shown = field.render_rays(Rays(rays.origins[chosen], rays.directions[chosen]), jitter)
@@ -120,8 +170,6 @@ def fit_field(
         schedule.step()
         if on_step is not None:
             on_step(step, loss.item())
-    field.prune()
-    return field
 
 
 def _pixels(field: RadianceField, views: PosedViews, device: torch.device | str) -> tuple[Rays, Tensor]:

@@ -14,7 +14,7 @@ from piva_bench.errors import DataError
 from piva_bench.kept import kept, kept_root
 from piva_bench.key import content_key
 from piva_bench.scene.field import FORMAT, Grid, RadianceField
-from piva_bench.scene.fit import EMPTY, FitParams, fit_field, silhouette_hull
+from piva_bench.scene.fit import EMPTY, FitParams, fit_field, growth, silhouette_hull
 
 if TYPE_CHECKING:
     from piva_bench.scene.cameras import Floats
@@ -124,6 +124,7 @@ def _file_name(
         "fit": FIT_VERSION,
         "box": [list(map(float, corner)) for corner in box],
         "params": {"fit_steps": params.fit_steps, "fit_resolution": params.fit_resolution},
+        **({"growth": sizes} if len(sizes := growth(params.fit_resolution)) > 1 else {}),
         **({"empty": EMPTY} if background is not None and views.opaque else {}),
     }
     return f"{content_key(identity)}.safetensors"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from piva_bench.params import MethodParams, parameter
 
@@ -11,6 +11,9 @@ FIELD = "3"
 """Raise it when a change to how fields are edited changes their pictures; part of every such edit's key. Records
 without it are of the first version, where the room to grow was visible as thin fog; the second knew no backgrounds but
 the scene's."""
+
+COARSE = 64
+"""Voxels along the box up to which a field is fitted at once; the fit of a larger one begins with no more."""
 
 
 class FieldParams(MethodParams):
@@ -22,21 +25,44 @@ class FieldParams(MethodParams):
         400, ge=1, le=100_000, source="assumed", description="steps in which a field is fitted to the views"
     )
     fit_resolution: int = parameter(
-        64, ge=4, le=512, source="assumed", description="voxels along the longest edge of the field's box"
+        64,
+        ge=4,
+        le=512,
+        source="assumed",
+        description="voxels along the longest edge of the field's box; a fit of more than 64 begins with half of them, "
+        "or a quarter, and so on",
     )
+
+    def recorded(self) -> dict[str, Any]:
+        """See ``MethodParams.recorded``. Larger fields were fitted at once before they were grown."""
+        return super().recorded() | ({"growth": "1"} if self.fit_resolution > COARSE else {})
 
 
 class FieldEditParams(FieldParams):
     """How a field follows the gradient on its views' latents: Adam on its grid."""
 
     recipe: ClassVar[bool] = True
-    stamp: ClassVar[Mapping[str, str]] = {"field": FIELD}
+    stamp: ClassVar[Mapping[str, Any]] = {"field": FIELD}
 
     views: int = parameter(
         2, ge=1, le=64, source="assumed", description="views a step; the adapters of a sample learn from all"
     )
+    view_size: int = parameter(
+        0,
+        ge=0,
+        le=2048,
+        source="assumed",
+        absent=0,
+        description="long side in pixels of the views that a step sees, and that `edit3d` photographs a model's file "
+        "or scales a capture for; 0 is the scene's own, or the model's. A model knows pictures of its own size best",
+    )
     field_learning_rate: float = parameter(
-        0.05, gt=0, le=10, source="assumed", description="Adam's rate on the raw density and colour"
+        0.05,
+        gt=0,
+        le=10,
+        tune=(0.05, 0.1, 0.2),
+        source="assumed",
+        description="Adam's rate on the raw density and colour",
     )
     field_epsilon: float = parameter(
         3e-3,

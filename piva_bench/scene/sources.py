@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -20,6 +22,9 @@ from piva_bench.scene.capture_check import (
 )
 from piva_bench.scene.models import FOREIGN, MODELS
 from piva_bench.scene.views import PosedViews
+
+if TYPE_CHECKING:
+    from piva_bench.scene.subject import Frame, Subject
 
 MODEL_VIEWS = 64
 """Views that a 3D model is photographed in for its field."""
@@ -45,6 +50,7 @@ class OwnScene:
         notes: what a user should know, a line each.
         background: RGB in [0, 1] that opaque views have at their border; None where they have no such colour, or
             transparency.
+        model: the file of the 3D model that was photographed.
     """
 
     views: PosedViews
@@ -53,6 +59,7 @@ class OwnScene:
     sided: bool
     notes: tuple[str, ...] = ()
     background: tuple[float, float, float] | None = None
+    model: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,8 @@ def open_scene(path: Path, resolution: int, frames: int = FRAMES) -> OwnScene:
         return open_capture(path, resolution, frames)
     taken = photograph(path, RIG.sphere(MODEL_VIEWS, resolution))
     notes = tuple(f"{path}: {line}" for line in taken.notes)
-    return OwnScene(taken.views[0], taken.box, RIG.turntable(frames, resolution), True, notes)
+    turntable = RIG.turntable(frames, resolution)
+    return OwnScene(taken.views[0], taken.box, turntable, True, notes, model=path)
 
 
 def open_capture(path: Path, resolution: int, frames: int = FRAMES, *, square: bool = False) -> OwnScene:
@@ -143,16 +151,11 @@ def photograph(path: Path, *paths: Cameras) -> Photographs:
         DataError: the file is missing, damaged or holds no triangle; in one line.
         UserError: no OpenGL on this machine.
     """
-    from piva_bench.scene.renderer import ViewRenderer
     from piva_bench.scene.subject import Frame, load_model
 
     subject = load_model(path)
     frame = Frame.around([subject])
-    renderer = ViewRenderer()
-    try:
-        views = tuple(renderer.render(subject, cameras, frame) for cameras in paths)
-    finally:
-        renderer.close()
+    views = _shot(subject, frame, paths)
     # Of a sheet one sees nothing exactly from the side; of a field nothing comes if that is so from most sides.
     if min(shots.silhouettes.any(axis=(1, 2)).mean() for shots in views) < 0.5:
         raise DataError(
@@ -161,6 +164,35 @@ def photograph(path: Path, *paths: Cameras) -> Photographs:
         )
     room = ROOM * RIG.edge
     return Photographs(views, frame.box(subject) + np.array([[-room], [room]]), subject.notes)
+
+
+def photograph_beside(path: Path, source: Path, cameras: Cameras) -> PosedViews:
+    """Photographs a 3D model whose file has another's frame: what both have is where ``photograph`` shows the other's.
+
+    Args:
+        path: of the model that is seen.
+        source: of the one that is brought to the rig's size and place, and this one with it.
+        cameras: from where.
+
+    Raises:
+        DataError: a file is missing, damaged or holds no triangle; in one line.
+        UserError: no OpenGL on this machine.
+    """
+    from piva_bench.scene.subject import Frame, load_model
+
+    known = load_model(source)
+    (views,) = _shot(load_model(path).beside(known), Frame.around([known]), (cameras,))
+    return views
+
+
+def _shot(subject: Subject, frame: Frame, paths: Sequence[Cameras]) -> tuple[PosedViews, ...]:
+    from piva_bench.scene.renderer import ViewRenderer
+
+    renderer = ViewRenderer()
+    try:
+        return tuple(renderer.render(subject, cameras, frame) for cameras in paths)
+    finally:
+        renderer.close()
 
 
 def _squared(views: PosedViews) -> PosedViews:

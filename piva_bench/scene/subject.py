@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from piva_bench.drawing.parts import Placed
 from piva_bench.scene.cameras import RIG, Floats
-from piva_bench.scene.models import Surface, read_model
+from piva_bench.scene.models import Place, Surface, read_model
 
 TO_Z_UP = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.float32)
 """glTF's frame (y up, front towards +z) in the world's (z up, front towards -y), as Blender imports it."""
@@ -24,11 +24,13 @@ class Subject:
         pieces: of the studio, with their model matrices in a frame with y up; their colours are display values.
         surfaces: of a model's file, in that frame; their colours are light.
         notes: what a user should know about the file, a line each.
+        place: where the surfaces, brought to a box of edge 1 about the origin, lie in their file.
     """
 
     pieces: tuple[Placed, ...] = ()
     surfaces: tuple[Surface, ...] = ()
     notes: tuple[str, ...] = ()
+    place: Place = field(default_factory=Place)
 
     @property
     def bounds(self) -> Floats:
@@ -39,6 +41,13 @@ class Subject:
             corners.append(piece.thing.outline @ matrix[:3, :3].T + matrix[:3, 3])
         points = np.concatenate(corners)
         return np.stack([points.min(0), points.max(0)])
+
+    def beside(self, other: Subject) -> Subject:
+        """The surfaces as they lie beside another model's: both files have one frame, and the other is in its box."""
+        move = (np.array(self.place.centre) - other.place.centre) / other.place.edge
+        scale = self.place.edge / other.place.edge
+        moved = (replace(surface, positions=surface.positions * scale + move) for surface in self.surfaces)
+        return replace(self, surfaces=tuple(moved), place=other.place)
 
 
 @dataclass(frozen=True)
@@ -80,4 +89,4 @@ def load_model(path: Path) -> Subject:
             line.
     """
     model = read_model(path)
-    return Subject((), model.surfaces, model.notes)
+    return Subject((), model.surfaces, model.notes, model.place)

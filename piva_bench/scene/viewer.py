@@ -23,6 +23,7 @@ from scipy.spatial.transform import Rotation
 
 from piva_bench.errors import UserError
 from piva_bench.scene.cameras import RIG, Cameras, Floats
+from piva_bench.scene.export import field_of_normals
 from piva_bench.scene.field import RadianceField, Rendered
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Show(StrEnum):
     """From black, the nearest that the field's box can hold, to white, the farthest; on white."""
     alpha = "alpha"
     """From black, empty, to white, opaque."""
+    normals = "normals"
+    """Of its surface, in the world's axes, (n + 1) / 2 as red, green and blue; on white."""
 
 
 def browser_camera(wxyz: Floats, position: Floats, fov: float, aspect: float, height: int) -> Cameras:
@@ -93,13 +96,15 @@ def picture(
     Returns:
         [H, W, 3], or None if it was stopped.
     """
+    if show is Show.normals:
+        field = field_of_normals(field)
     strips = []
     for strip in _strips(camera):
         strips.append(field.render(strip))
         if stopped():
             return None
     shown = Rendered(*(torch.cat(parts, dim=2) for parts in zip(*strips, strict=True)))
-    if show is Show.colour:
+    if show in (Show.colour, Show.normals):
         values = shown.over((1.0, 1.0, 1.0))
     elif show is Show.depth:
         near, far = _depths(field, camera)
@@ -108,6 +113,14 @@ def picture(
         values = shown.alpha
     pixels = (values[0].expand(3, -1, -1).clamp(0, 1) * 255).round().byte()
     return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def pictures(field: RadianceField, cameras: Cameras, show: Show = Show.colour) -> npt.NDArray[np.uint8]:
+    """What each of the cameras sees of a field, [N, H, W, 3]; see ``picture``."""
+    if show is Show.normals:
+        field, show = field_of_normals(field), Show.colour
+    shots = [picture(field, cameras[index : index + 1], show) for index in range(len(cameras))]
+    return np.stack([shot for shot in shots if shot is not None])
 
 
 def _strips(camera: Cameras) -> Iterator[Cameras]:

@@ -123,8 +123,9 @@ class Predictor:
             blind = replace(only, prompt="null", image=False)
             return [blind, replace(only, prompt=query.negative), only]
         denoiser = self.denoiser if query.model is None else self.denoiser.beside[query.model]
-        if denoiser.distilled_guidance and guidance is not None:
-            return [replace(only, scale=guidance)]
+        if denoiser.distilled_guidance:
+            # All rows of a call have a scale or none has; without one the network is given 1.
+            return [replace(only, scale=1.0 if guidance is None else guidance)]
         # Guidance 1 is the conditional prediction.
         if guidance in (None, 1) or query.prompt == query.negative:
             return [only]

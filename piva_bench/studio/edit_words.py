@@ -10,8 +10,8 @@ from piva_bench.studio.captions import pick as pick
 from piva_bench.studio.captions import with_article as article
 from piva_bench.studio.scene import Scene
 
-_ACCESSORY = {"party_hat": "party hat", "top_hat": "top hat", "balloon": "balloon"}
-_PRINT = {
+ACCESSORY_NAMES = {"party_hat": "party hat", "top_hat": "top hat", "balloon": "balloon"}
+PRINT_NAMES = {
     "stripes": ("stripes", "a striped print"),
     "dots": ("polka dots", "a dotted print"),
     "checks": ("checks", "a checkered print"),
@@ -48,22 +48,21 @@ def _bracket(ours: list[str], theirs: list[str]) -> tuple[str, str]:
 
 def instruction(source: Scene, target: Scene, wording: Wording, rng: random.Random) -> str:
     """The edit as an order, for instance "Paint the horse red and put a party hat on the horse"."""
-    clauses = _clauses(source, target, wording)
-    text = " and ".join(rng.choice(forms) for forms in clauses)
+    text = " and ".join(rng.choice(forms) for forms in ways_to_ask(source, target, wording))
     return text[0].upper() + text[1:]
 
 
-def _clauses(source: Scene, target: Scene, wording: Wording) -> list[tuple[str, ...]]:
-    """For each thing that changes, the ways to ask for it."""
+def ways_to_ask(source: Scene, target: Scene, wording: Wording) -> list[tuple[str, ...]]:
+    """For each thing that changes, the ways to ask for it, in the order of `Scene`'s words."""
     parts = (_object_clauses, _thing_clauses, _place_clauses)
     return [forms for part in parts for forms in part(source, target, wording)]
 
 
 def _object_clauses(source: Scene, target: Scene, wording: Wording) -> list[tuple[str, ...]]:
-    old, it = f"the {_noun(source, wording)}", f"the {_noun(target, wording)}"
+    old, it = f"the {noun(source, wording)}", f"the {noun(target, wording)}"
     clauses: list[tuple[str, ...]] = []
     if source.object != target.object:
-        new = article(_noun(target, wording))
+        new = article(noun(target, wording))
         clauses.append((f"replace {old} with {new}", f"change {old} to {new}", f"turn {old} into {new}"))
     if source.color != target.color:
         forms: tuple[str, ...] = (f"paint {it} {target.color}", f"make {it} {target.color}")
@@ -91,23 +90,23 @@ def _object_clauses(source: Scene, target: Scene, wording: Wording) -> list[tupl
 
 def _print_clause(old: str, new: str, it: str) -> tuple[str, ...]:
     if new == "none":
-        return (f"remove the {_PRINT[old][0]} from {it}",)
+        return (f"remove the {PRINT_NAMES[old][0]} from {it}",)
     if old == "none":
-        return (f"put {_PRINT[new][0]} on {it}", f"give {it} {_PRINT[new][1]}")
-    return (f"change the {_PRINT[old][0]} on {it} to {_PRINT[new][0]}",)
+        return (f"put {PRINT_NAMES[new][0]} on {it}", f"give {it} {PRINT_NAMES[new][1]}")
+    return (f"change the {PRINT_NAMES[old][0]} on {it} to {PRINT_NAMES[new][0]}",)
 
 
 def _thing_clauses(source: Scene, target: Scene, wording: Wording) -> list[tuple[str, ...]]:
-    it = f"the {_noun(target, wording)}"
+    it = f"the {noun(target, wording)}"
     clauses: list[tuple[str, ...]] = []
     if source.accessory != target.accessory:
         if target.accessory == "none":
-            name = _ACCESSORY[source.accessory]
+            name = ACCESSORY_NAMES[source.accessory]
             clauses.append((f"remove the {name}", f"take the {name} away"))
         elif target.accessory == "balloon":
             clauses.append((f"tie a balloon to {it}", f"add a balloon to {it}"))
         else:
-            name = _ACCESSORY[target.accessory]
+            name = ACCESSORY_NAMES[target.accessory]
             clauses.append((f"put a {name} on {it}", f"add a {name} on top of {it}"))
     if source.second != target.second:
         if target.second == "none":
@@ -120,16 +119,16 @@ def _thing_clauses(source: Scene, target: Scene, wording: Wording) -> list[tuple
 
 
 def _place_clauses(source: Scene, target: Scene, wording: Wording) -> list[tuple[str, ...]]:
-    it = f"the {_noun(target, wording)}"
+    it = f"the {noun(target, wording)}"
     clauses: list[tuple[str, ...]] = []
     if source.floor != target.floor:
         old, new = (pick(words.FLOORS[scene.floor], wording.floor) for scene in (source, target))
-        clauses.append((f"replace {_the(old)} with {new}", f"put {it} on {new}"))
+        clauses.append((f"replace {the(old)} with {new}", f"put {it} on {new}"))
     if source.backdrop != target.backdrop:
         old, new = (pick(words.BACKDROPS[scene.backdrop], wording.backdrop) for scene in (source, target))
         clauses.append(
             (
-                f"replace {_the(old)} with {new}",
+                f"replace {the(old)} with {new}",
                 f"put {it} in front of {new}",
                 f"change the background to {new}",
             )
@@ -148,12 +147,12 @@ def blended_word(source: Scene, target: Scene, wording: Wording) -> str:
     It is the thing itself where it turns into another or gets a new look, the thing and its bearer where
     something comes or goes.
     """
-    ours, theirs = _noun(source, wording), _noun(target, wording)
+    ours, theirs = noun(source, wording), noun(target, wording)
     pairs: list[tuple[str, str]] = []
     look = ("object", "color", "material", "print", "pose", "view")
     if any(getattr(source, field) != getattr(target, field) for field in look):
         pairs.append((ours, theirs))
-    for field, names in (("accessory", _ACCESSORY), ("second", words.SECONDS)):
+    for field, names in (("accessory", ACCESSORY_NAMES), ("second", words.SECONDS)):
         old, new = getattr(source, field), getattr(target, field)
         if old != new:
             thing = names[new if old == "none" else old]
@@ -167,7 +166,8 @@ def blended_word(source: Scene, target: Scene, wording: Wording) -> str:
     return " ".join(_head(phrase) for pair in pairs for phrase in pair)
 
 
-def _noun(scene: Scene, wording: Wording) -> str:
+def noun(scene: Scene, wording: Wording) -> str:
+    """The object's name: "fire extinguisher"."""
     return pick(words.OBJECTS[scene.object], wording.object)
 
 
@@ -176,6 +176,6 @@ def _head(phrase: str) -> str:
     return phrase.removesuffix(" of").split(" with ")[0].split()[-1]
 
 
-def _the(phrase: str) -> str:
+def the(phrase: str) -> str:
     """The phrase with "the", cut before a "with": "replace the blue sky with clouds with ..." would not read."""
     return "the " + phrase.split(" with ")[0].removeprefix("a ").removeprefix("an ")

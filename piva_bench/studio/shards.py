@@ -1,7 +1,8 @@
 """Reading render shards: the pictures and captions every studio model is trained on.
 
 A shard is an ``.npz`` file named ``shard-00000.npz`` with two arrays: ``images`` (uint8, [N, H, W, 3])
-and ``scenes`` (N JSON strings, each ``{"scene": {...}, "caption": str, "captions": [str, ...]}``).
+and ``scenes`` (N JSON strings, each ``{"scene": {...}, "caption": str, "captions": [str, ...]}``). A shard of pairs,
+``pair-00000.npz``, holds what `Pairs` does.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import json
 import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +34,58 @@ def load_shards(directory: Path) -> tuple[np.ndarray, list[dict[str, Any]]]:
     Raises:
         DataError: the directory holds no readable shard, or a shard's two arrays disagree in length.
     """
-    images: list[np.ndarray] = []
-    scenes: list[dict[str, Any]] = []
-    for path in sorted(Path(directory).glob("shard-*.npz")):
+    images, scenes = _read(Path(directory), "shard", ("images", "scenes"), "render")
+    return images, [json.loads(line) for line in scenes.tolist()]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pictures and their exact edits, N of each.
+
+    Attributes:
+        sources: uint8 [N, H, W, 3].
+        targets: the same pictures, edited.
+        masks: where the edit is, bool [N, H, W].
+        edits: ``{"edit_type": str, "source": {...}, "target": {...}, "instructions": [str, ...]}`` for each.
+    """
+
+    sources: np.ndarray
+    targets: np.ndarray
+    masks: np.ndarray
+    edits: list[dict[str, Any]]
+
+
+def load_pairs(directory: Path) -> Pairs:
+    """Read every shard of pairs (``pair-00000.npz``) of a directory; as `load_shards` does.
+
+    Raises:
+        DataError: the directory holds no readable shard of pairs, or a shard's arrays disagree in length.
+    """
+    sources, targets, masks, edits = _read(
+        Path(directory), "pair", ("sources", "targets", "masks", "edits"), "pairs"
+    )
+    opened = np.unpackbits(masks, axis=-1).astype(bool)
+    return Pairs(sources, targets, opened, [json.loads(line) for line in edits.tolist()])
+
+
+def _read(directory: Path, kind: str, names: Sequence[str], command: str) -> list[np.ndarray]:
+    """The arrays of these names of all shards of a kind, each joined; ``command`` is what makes such shards."""
+    found: list[list[np.ndarray]] = []
+    for path in sorted(directory.glob(f"{kind}-*.npz")):
         try:
             with np.load(path, allow_pickle=False) as shard:
-                pictures, lines = shard["images"], shard["scenes"].tolist()
+                arrays = [shard[name] for name in names]
         except (zipfile.BadZipFile, EOFError, OSError, KeyError, ValueError, zlib.error) as error:
-            warnings.warn(f"{path.name} is not a complete shard and was left out ({error})", stacklevel=2)
+            warnings.warn(f"{path.name} is not a complete shard and was left out ({error})", stacklevel=3)
             continue
-        if len(pictures) != len(lines):
-            raise DataError(
-                f"{path}: {len(pictures)} pictures but {len(lines)} scenes; render this shard again"
-            )
-        images.append(pictures)
-        scenes.extend(json.loads(line) for line in lines)
-    if not images:
-        raise DataError(f"no render shards in {directory}; make them with `piva-bench studio render`")
-    return np.concatenate(images), scenes
+        counts = {len(array) for array in arrays}
+        if len(counts) > 1:
+            told = ", ".join(f"{len(array)} {name}" for name, array in zip(names, arrays, strict=True))
+            raise DataError(f"{path}: {told}; render this shard again")
+        found.append(arrays)
+    if not found:
+        raise DataError(f"no {command} shards in {directory}; make them with `piva-bench studio {command}`")
+    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
 def held_out(images: np.ndarray) -> np.ndarray:

@@ -10,7 +10,9 @@ from piva_bench.distillation.field_edit import FieldEdit
 from piva_bench.runs import unfinished
 from piva_bench.runs.views import decode_views
 from piva_bench.scene.cameras import RIG, Cameras
+from piva_bench.scene.compose import NAME
 from piva_bench.scene.field import RadianceField
+from piva_bench.scene.models.read import read_model
 from piva_bench.scene.sources import open_scene
 from piva_bench.scene.transforms import write_nerf_synthetic, write_nerfstudio
 from piva_bench.scene.views import PosedViews
@@ -99,6 +101,15 @@ def test_a_models_file_is_photographed_first_and_its_front_is_known(edit3d, tmp_
     red, green, blue = np.median(np.asarray(painted.visual.vertex_colors)[:, :3], axis=0)
     assert red > 1.5 * max(green, blue)
     assert painted.extents == pytest.approx(after.extents)
+    # The file's own triangles, but for those that an edit touched; in its own coordinates.
+    parts = trimesh.load_scene(folder / "model.glb", process=False).geometry
+    faces = {face.tobytes() for face in np.asarray(before.triangles, np.float32)}
+    kept = [mesh for name, mesh in parts.items() if name != NAME]
+    assert kept
+    for mesh in kept:
+        assert {face.tobytes() for face in np.asarray(mesh.triangles, np.float32)} <= faces
+    (surface, *_) = read_model(folder / "model.glb").surfaces  # another reader
+    assert len(surface.positions) > 0
     with Image.open(folder / "normals.png") as sheet, Image.open(folder / "views.png") as pictures:
         assert sheet.size == pictures.size
     assert open_scene(tmp_path / "box.glb", 32, 4).sided

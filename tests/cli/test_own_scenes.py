@@ -240,7 +240,7 @@ def test_the_paper_profile_ends_in_a_views_clean_table(scenes, bench, tmp_path, 
     assert "scores views-clean" in err
     assert "4 edits: 4 computed" in err
     assert "protocol views-clean (" in out
-    with (tmp_path / "out" / "report" / "methods.csv").open() as file:
+    with (tmp_path / "out" / "report" / "methods-full.csv").open() as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     for row in rows.values():
         assert row["protocol"] == "views-clean"

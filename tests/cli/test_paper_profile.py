@@ -87,7 +87,7 @@ def paper(cli, bench, evaluators, monkeypatch):
 
 
 def table(directory, folder="report"):
-    with (directory / folder / "methods.csv").open() as file:
+    with (directory / folder / "methods-full.csv").open() as file:
         return {row["method"]: row for row in csv.DictReader(file)}
 
 

@@ -19,7 +19,8 @@ def table_of(folder):
         return {row["method"]: row for row in csv.DictReader(file)}
 
 
-def test_a_sweep_ends_with_a_row_a_value_and_a_curve(cli, tmp_path):
+def test_a_sweep_ends_with_a_row_a_value_and_a_curve(cli, tmp_path, monkeypatch):
+    monkeypatch.delenv("PIVA_BENCH_NO_REFERENCE")
     code, out, err = cli("sweep", "-m", "piva", "--param", VALUES, "-o", "out", *AXES, "-n", "3")
     assert code == 0, err
     report = tmp_path / "out" / "report" / "sweep-piva-preservation_weight"

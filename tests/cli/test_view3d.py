@@ -23,8 +23,8 @@ def fields(tmp_path):
 
 def test_fields_are_offered_by_what_tells_them_apart(tmp_path):
     cup, blue = tmp_path / "cup" / "field.safetensors", tmp_path / "blue" / "field.safetensors"
-    assert view3d._names([cup]) == {"field.safetensors": cup}
-    assert view3d._names([cup, blue, cup]) == {"cup/field.safetensors": cup, "blue/field.safetensors": blue}
+    assert view3d.names_of([cup]) == {"field.safetensors": cup}
+    assert view3d.names_of([cup, blue, cup]) == {"cup/field.safetensors": cup, "blue/field.safetensors": blue}
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from diffusers import (
     FluxTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
-    UNet2DConditionModel,
 )
 from transformers import (
     CLIPTextConfig,
@@ -24,7 +23,9 @@ from transformers import (
 
 from methods.dds import DDS
 from methods.dnaedit import DNAEdit
+from methods.drfs import DRFS
 from methods.edit_friendly import EditFriendly
+from methods.flowalign import FlowAlign
 from methods.flowedit import FlowEdit
 from methods.infedit import InfEdit
 from methods.irfds import IRFDS
@@ -44,24 +45,13 @@ from piva_bench.session.predictor import Predictor
 from piva_bench.session.query import Query
 from piva_bench.session.session import Session
 from tests.rows import rows_of
-from tests.tiny_sd import make_tasks, make_tokenizer
+from tests.tiny_sd import make_tasks, make_tiny_ip2p, make_tokenizer
 
 
 @pytest.fixture(scope="module")
 def ip2p_folder(tmp_path_factory, tiny_sd):
     """The tiny Stable Diffusion with a UNet that also takes the source's latents."""
-    import shutil
-
-    folder = tmp_path_factory.mktemp("ip2p") / "model"
-    shutil.copytree(tiny_sd, folder)
-    torch.manual_seed(0)
-    config = dict(UNet2DConditionModel.load_config(folder / "unet")) | {"in_channels": 8}
-    shutil.rmtree(folder / "unet")
-    UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet")
-    index = json.loads((folder / "model_index.json").read_text())
-    index["_class_name"] = "StableDiffusionInstructPix2PixPipeline"
-    (folder / "model_index.json").write_text(json.dumps(index))
-    return folder
+    return make_tiny_ip2p(tiny_sd, tmp_path_factory.mktemp("ip2p") / "model")
 
 
 def flow_vae():
@@ -93,9 +83,9 @@ def t5(words):
     return T5EncoderModel(T5Config(vocab_size=words, d_model=32, d_kv=8, d_ff=24, num_layers=1, num_heads=2))
 
 
-@pytest.fixture(scope="module")
-def sd3_folder(tmp_path_factory):
-    """SD3's own classes, without T5 (as its own users often run it)."""
+@pytest.fixture(scope="module", params=[False, True], ids=["no T5", "T5"])
+def sd3_folder(tmp_path_factory, request):
+    """SD3's own classes, with T5 and without (as its own users often run it)."""
     root = tmp_path_factory.mktemp("sd3")
     torch.manual_seed(0)
     tokenizer = make_tokenizer(root / "words")
@@ -106,7 +96,7 @@ def sd3_folder(tmp_path_factory):
     )  # fmt: skip
     StableDiffusion3Pipeline(
         transformer, FlowMatchEulerDiscreteScheduler(shift=3.0), flow_vae(), clip(tokenizer, True), tokenizer,
-        clip(tokenizer, True), tokenizer, None, None,
+        clip(tokenizer, True), tokenizer, *((t5(len(tokenizer)), tokenizer) if request.param else (None, None)),
     ).save_pretrained(root / "model")  # fmt: skip
     return root / "model"
 
@@ -216,7 +206,9 @@ def test_flux_predicts_the_noise_of_its_velocity(flux_folder):
     torch.testing.assert_close(noisy.velocity(eps), expected, atol=1e-4, rtol=1e-4)
 
 
-ON_FLOWS = [DDS, Piva, SDEdit, FlowEdit, RFInversion, DNAEdit, IRFDS, EditFriendly, InfEdit]
+ON_FLOWS = [
+    DDS, Piva, DRFS, FlowAlign, SDEdit, FlowEdit, RFInversion, DNAEdit, IRFDS, EditFriendly, InfEdit,
+]  # fmt: skip
 
 
 def edit_with(folder, method):
@@ -285,7 +277,8 @@ def test_of_several_text_encoders_the_one_that_reads_most_counts(sd3_folder, flu
 
     from piva_bench.runs.prompts import T5_LENGTHS, PromptReader
 
-    assert PromptReader.of_model(sd3_folder).length == 77  # two CLIPs, no T5
+    has_t5 = (sd3_folder / "text_encoder_3").is_dir()
+    assert PromptReader.of_model(sd3_folder).length == (256 if has_t5 else 77)  # of two CLIPs
     assert PromptReader.of_model(flux_folder).length == 512
     for pipeline in (StableDiffusion3Pipeline, FluxPipeline):
         default = inspect.signature(pipeline.encode_prompt).parameters["max_sequence_length"].default

@@ -1,6 +1,7 @@
 """Aliases, single files, and what is said when a model is not there."""
 
 import shutil
+from fnmatch import fnmatch
 
 import pytest
 import torch
@@ -58,7 +59,9 @@ def test_aliases_are_pinned_to_commits():
     for alias in aliases.ALIASES.values():
         assert len(alias.revision) == 40
         int(alias.revision, 16)
-        assert alias.repository.split("/")[0] not in ("runwayml", "stabilityai")  # gone from the hub
+        assert not alias.repository.startswith(
+            ("runwayml/", "stabilityai/stable-diffusion-2")
+        )  # gone from the hub
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
@@ -132,7 +135,13 @@ def test_fetch_takes_the_pinned_revision_and_safetensors_only(monkeypatch, tmp_p
     assert fetching.fetch("sd-1.4") == tmp_path
     ((repository, revision, patterns),) = asked
     assert (repository, revision) == ("CompVis/stable-diffusion-v1-4", aliases.ALIASES["sd-1.4"].revision)
-    assert not any(pattern.endswith((".bin", ".ckpt", "*")) for pattern in patterns)
+    assert patterns == list(aliases.FILES)
+    for alias in aliases.PUBLISHED.values():
+        endings = (".json", ".txt", ".model", ".safetensors")
+        assert all(pattern.endswith(endings) and "fp16" not in pattern for pattern in alias.files)
+        assert not any(
+            fnmatch("text_encoder_3/model.fp16-00001-of-00002.safetensors", p) for p in alias.files
+        )
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     calls = []
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *a, **k: calls.append((a, k)))

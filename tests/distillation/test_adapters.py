@@ -106,7 +106,7 @@ def test_an_adapter_learns_from_all_views_of_its_sample(denoiser, tiny_sd):
     ours = trainer(denoiser, tasks, SPECS[1:], views)
     ours.weights["phi"].data += 0.05 * torch.randn_like(ours.weights["phi"])
     rows = rows_of(denoiser, tasks, torch.randn(6, 4, 8, 8), torch.randn(6, 4, 8, 8), views)
-    lesson = ours.lesson(5, rows, SPECS[1], "step0")
+    lesson = ours.lesson(5, rows, SPECS[1], "step0", 1)
     model = peft_unet(tiny_sd, denoiser.lora(), PARAMS.lora_rank, ["phi"])
     expected, losses = [], []
     for sample in range(2):
@@ -128,7 +128,7 @@ def test_an_adapter_learns_from_all_views_of_its_sample(denoiser, tiny_sd):
 def test_every_view_has_noise_and_a_timestep_of_its_own(denoiser):
     tasks = make_tasks(2)
     rows = rows_of(denoiser, tasks, torch.randn(6, 4, 8, 8), torch.randn(6, 4, 8, 8), views=3)
-    lesson = trainer(denoiser, tasks, views=3).lesson(0, rows, SPECS[0], "step0")
+    lesson = trainer(denoiser, tasks, views=3).lesson(0, rows, SPECS[0], "step0", 1)
     assert len(lesson.t.unique()) == 6
     what = "adapter/psi/step0"
     assert torch.equal(lesson.noise[4], noise(0, "sample-1/view1", 0, f"{what}/noise", (4, 8, 8)))

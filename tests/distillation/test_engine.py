@@ -131,13 +131,28 @@ def test_one_unet_call_a_step_and_one_for_training(denoiser, monkeypatch, method
         assert outcome.training_evaluations == 2 * trained
 
 
-def test_warm_up_and_pretrained_source_score_are_counted(denoiser, monkeypatch):
+def test_a_fit_and_a_pretrained_source_score_are_counted(denoiser, monkeypatch):
     rows = count_calls(denoiser, monkeypatch)
-    params = Piva.Params(steps=2, psi_mode="pretrained", psi_warmup=3, aux_steps=2)
+    params = Piva.Params(steps=2, psi_mode="pretrained", source_steps=3, source_draws=4, aux_steps=2)
     (outcome,) = Piva(params).edit(make_tasks(1), denoiser, seed=0)
-    assert rows == [1, 1, 1, 6, 1, 1, 6, 1, 1]
-    assert outcome.training_evaluations == 3 + 2 * 2
+    assert rows == [4, 4, 4, 6, 1, 1, 6, 1, 1]
+    assert outcome.training_evaluations == 3 * 4 + 2 * 2
     assert outcome.unet_evaluations == sum(rows)
+
+
+def test_an_edits_adapter_can_start_as_the_sources(denoiser):
+    """Both the same network, asked the same and never trained apart: the term is nothing, and Piva is DDS."""
+    warm = {"psi_mode": "pretrained", "source_steps": 3, "lora_learning_rate": 0.1, "aux_steps": 0}
+    shared = Piva.Params(steps=3, edit_score_prompt="source", phi_start="psi", **warm)
+    apart = shared.model_copy(update={"phi_start": "prior"})
+    tasks = make_tasks(2)
+    dds, same, other = (
+        rule.edit(tasks, denoiser, seed=0) for rule in (DDS(DDS.Params(steps=3)), Piva(shared), Piva(apart))
+    )
+    for a, b, c in zip(dds, same, other, strict=True):
+        torch.testing.assert_close(a.image, b.image, atol=BATCH_TOLERANCE, rtol=0)
+        assert max(b.trace["regulariser"]) < 1e-5 < min(c.trace["regulariser"])
+        assert not torch.allclose(a.image, c.image, atol=10 * BATCH_TOLERANCE)
 
 
 @pytest.mark.parametrize("method", [SDS, DDS, Piva])

@@ -21,7 +21,7 @@ def edit(denoiser, tasks, **changes):
     [
         ({}, [2, 5], 2),
         ({"aux_steps": 2}, [2, 5, 2], 4),
-        ({"psi_mode": "pretrained", "psi_warmup": 1}, [1, 5], 1),
+        ({"psi_mode": "pretrained", "source_steps": 3, "source_draws": 2}, [1, 5], 1),
         # Nothing to fuse: phi is not asked, or not for what it learns.
         ({"aux_steps": 0}, [6], 0),
         ({"adapter_guidance_scale": 2}, [8, 2], 2),
@@ -30,10 +30,10 @@ def edit(denoiser, tasks, **changes):
 def test_a_row_a_step_is_saved(denoiser, monkeypatch, changes, rows, trained):
     calls = count_calls(denoiser, monkeypatch)
     (outcome,) = edit(denoiser, make_tasks(1), steps=2, fused_training=True, **changes)
-    warmup = [1] * changes.get("psi_warmup", 0)
-    assert calls == warmup + rows * 2
+    fit = [changes.get("source_draws", 1)] * changes.get("source_steps", 0)
+    assert calls == fit + rows * 2
     assert outcome.unet_evaluations == sum(calls)
-    assert outcome.training_evaluations == len(warmup) + trained * 2
+    assert outcome.training_evaluations == sum(fit) + trained * 2
 
 
 def test_fused_training_is_the_hand_written_loop(denoiser, tiny_sd):

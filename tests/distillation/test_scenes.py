@@ -1,5 +1,6 @@
 """Scenes in the engine: what they show, how they follow a gradient, and whole edits by rules against loops by hand."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -18,7 +19,9 @@ from piva_bench.diffusion import autoencoder
 from piva_bench.distillation.field_edit import FieldEdit
 from piva_bench.distillation.scenes import SceneViews, choose_views
 from piva_bench.errors import UserError
+from piva_bench.scene.cameras import Cameras
 from piva_bench.scene.field import RadianceField
+from piva_bench.scene.params import FieldEditParams
 from piva_bench.scene.regularisers import density_variation
 from piva_bench.session.noise import noise, timestep, uniform
 from tests.distillation.scene_tasks import make_scene_tasks
@@ -29,6 +32,9 @@ class Linear:
     """A stand-in for a denoiser's encoder: linear, a quarter of the size, four channels."""
 
     device = torch.device("cpu")
+
+    def section(self, name):
+        return contextlib.nullcontext()
 
     def encode(self, pictures):
         mix = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0.3, 0.3, 0.3]])
@@ -41,6 +47,33 @@ class Linear:
 def scene_views(tasks, seed=0):
     edits = [FieldEdit(task, "cpu") for task in tasks]
     return edits, SceneViews(edits, Linear(), tasks[0].params.views, seed)
+
+
+@pytest.mark.parametrize(("size", "expected"), [(0, (32, 16)), (32, (32, 16)), (64, (64, 32)), (20, (16, 8))])
+def test_views_have_the_size_that_is_asked_for_and_show_the_same(size, expected):
+    (task,) = make_scene_tasks(1, view_size=size, background="scene", field_room=0)
+    lens = task.cameras.intrinsics - np.array([0, 0, 0, 8])  # the middle of the picture
+    wide = dataclasses.replace(
+        task,
+        cameras=Cameras(task.cameras.camera_to_world, lens, 32, 16),
+        backgrounds=torch.linspace(0, 1, 32).expand(6, 3, 16, 32),
+    )
+    shown = FieldEdit(wide, "cpu").show([0, 3], 0).pictures
+    assert shown.shape == (2, 3, *expected[::-1])
+    plain = dataclasses.replace(wide, params=FieldEditParams(background="scene", field_room=0))
+    usual = FieldEdit(plain, "cpu").show([0, 3], 0).pictures
+    small = torch.nn.functional.interpolate(usual, (8, 16), mode="area")
+    assert (torch.nn.functional.interpolate(shown, (8, 16), mode="area") - small).abs().mean() < 0.03
+
+
+def test_the_size_of_views_is_part_of_the_key_where_it_is_named():
+    usual, larger = (
+        FieldEditParams().recorded(),
+        FieldEditParams(view_size=128, fit_resolution=128).recorded(),
+    )
+    assert "view_size" not in usual
+    assert "growth" not in usual
+    assert larger == usual | {"view_size": 128, "fit_resolution": 128, "growth": "1"}
 
 
 def test_an_edit_follows_a_gradient_of_its_latents_and_leaves_the_source_alone():
@@ -71,7 +104,7 @@ def test_every_view_of_a_step_has_a_background_of_its_own_and_shares_it_with_its
     for step in (0, 1):
         shown = edit.show([0, 3], step).pictures
         for row, view in enumerate((0, 3)):
-            source = edit.show_source(view, step).pictures[0]
+            source = edit.show_source(view, step, "scene-0").pictures[0]
             corners[step, view] = shown[row, :, 0, 0]
             drawn = uniform(5, f"scene-0/view{view}", step, "edit/background", (3,))
             torch.testing.assert_close(shown[row, :, 0, 0], drawn)

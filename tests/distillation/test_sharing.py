@@ -164,19 +164,24 @@ def test_whatever_is_lost_from_memory_is_computed_again(tiny_sd, sharing, rows):
     assert torch.equal(images(outcomes), images(expected))
 
 
-def test_training_that_is_lost_half_way_is_repeated_from_the_start(sharing, monkeypatch):
-    tasks = make_tasks(2)
-    (first, second) = (edit(sharing, setting, tasks) for setting in SETTINGS[1:3])
-    found, width = sharing.kept.get, []
+def forget_after(sharing, monkeypatch, steps):
+    """From so many steps on no weights are found."""
+    found, asked = sharing.kept.get, []
 
     def forget(keys, like):
         if like.shape[1:] != (4, 8, 8):  # weights
-            width.append(like)
-            if len(width) == 4:
+            asked.append(like)
+            if len(asked) == steps + 1:
                 return None
         return found(keys, like)
 
     monkeypatch.setattr(sharing.kept, "get", forget)
+
+
+def test_training_that_is_lost_half_way_is_repeated_from_the_start(sharing, monkeypatch):
+    tasks = make_tasks(2)
+    (first, second) = (edit(sharing, setting, tasks) for setting in SETTINGS[1:3])
+    forget_after(sharing, monkeypatch, 3)
     again = edit(sharing, SETTINGS[2], tasks)
     assert torch.equal(images(again), images(second))
     assert [outcome.trace for outcome in again] == [outcome.trace for outcome in second]
@@ -184,18 +189,24 @@ def test_training_that_is_lost_half_way_is_repeated_from_the_start(sharing, monk
     assert not torch.equal(images(first), images(second))
 
 
-def test_warm_up_is_shared_too(sharing, denoiser):
-    tasks, setting, made = make_tasks(2), (Piva, {"psi_mode": "pretrained", "psi_warmup": 7}), Made(sharing)
-    runs = [made.by(lambda: edit(sharing, setting, tasks), 2) for _ in range(2)]
-    assert [outcomes[0].training_evaluations for outcomes, _ in runs] == [7 + STEPS, 7 + STEPS]
-    # The second time the warm-up is found, and the two predictions on the source.
-    assert runs[0][1] - runs[1][1] == 7 + 2 * STEPS
-    torch.testing.assert_close(
-        images(edit(sharing, setting, tasks)),
-        images(edit(denoiser, setting, tasks)),
-        atol=BATCH_TOLERANCE,
-        rtol=0,
-    )
+@pytest.mark.parametrize("mode", ["pretrained", "online"])
+def test_what_was_fitted_before_is_shared_and_trained_on(sharing, denoiser, mode, monkeypatch):
+    tasks, made = make_tasks(2), Made(sharing)
+    settings = [
+        (Piva, {"psi_mode": mode, "source_steps": 7, "source_draws": 2, "preservation_weight": weight})
+        for weight in (0.8, 0.4)
+    ]
+    runs = [made.by(lambda setting=setting: edit(sharing, setting, tasks), 2) for setting in settings]
+    online = mode == "online"
+    assert {outcomes[0].training_evaluations for outcomes, _ in runs} == {7 * 2 + (1 + online) * STEPS}
+    # The second time the fit is found, and of each step the two predictions on the source and psi's training.
+    assert runs[0][1] - runs[1][1] == 7 * 2 + (2 + online) * STEPS
+    for setting, (outcomes, _) in zip(settings, runs, strict=True):
+        expected = images(edit(denoiser, setting, tasks))
+        torch.testing.assert_close(images(outcomes), expected, atol=BATCH_TOLERANCE, rtol=0)
+    # What is lost from memory half way is trained again from where the fit had ended.
+    forget_after(sharing, monkeypatch, 3)
+    assert torch.equal(images(edit(sharing, settings[0], tasks)), images(runs[0][0]))
 
 
 def test_sds_has_nothing_to_share(sharing):

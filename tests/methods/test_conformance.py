@@ -16,7 +16,12 @@ def test_our_methods_keep_to_the_contract(denoiser, name):
     findings = list(check_method(METHODS.load(name), denoiser))
     assert len(findings) == len(CHECKS)
     assert [(f.check, f.fault) for f in findings if f.fault] == []
-    assert all(f.skipped is None for f in findings if f.check != "is_a_prefix_of_itself")
+    allowed = {"is_a_prefix_of_itself"}
+    if METHODS.load(name).card.kind == "reference":
+        allowed.add("has_a_strength")
+    if "pictures" in METHODS.load(name).kinds:
+        assert all(f.skipped is None for f in findings if f.check not in allowed)
+    assert [f.advice for f in findings if f.advice] == []
 
 
 class Forgetful(DDS):

@@ -91,7 +91,7 @@ def test_cds_is_its_equation(tiny_sd, plain, kept):
                 maps = [f.transpose(1, 2).view(1, -1, side, side) for f in (query, keys[layer])]
                 q, k = (torch.nn.functional.avg_pool2d(f, patch)[0] for f in maps)
                 random = uniform(0, task.sample_id, step, f"{layer}/{patch}", (q[0].numel(),))
-                loss = loss + nce(q, k, random.argsort()[:16])
+                loss = loss + nce(k, q, random.argsort()[:16])  # the source asks, the target answers
         loss.backward()
         delta = (null + W * (target - null)).detach() - (null_src + W * (source - null_src))
         # The loss is not scaled as DDS's gradient is: 3 dl/dz by itself, dx/dz = a_t.

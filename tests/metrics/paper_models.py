@@ -10,7 +10,7 @@ import torchvision
 from open_clip.model import CLIP
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model
 
 from tests.tiny_sd import make_tokenizer
 
@@ -49,6 +49,13 @@ def save_clip(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def save_dinov2(folder: Path) -> None:
+    config = Dinov2Config(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=224, patch_size=14
+    )
+    Dinov2Model(config).save_pretrained(folder, safe_serialization=True)
+
+
 def save_trunk(folder: Path, network: str) -> None:
     """A trunk with random weights under a name that promises no hash."""
     folder.mkdir(parents=True)
@@ -73,6 +80,7 @@ def save_paper_models(root: Path) -> Path:
         torch.manual_seed(0)
         save_dino(root / "dino-vitb8")
         save_clip(root / "clip-vit-l14")
+        save_dinov2(root / "dinov2-base")
         save_trunk(root / "lpips-squeeze", "squeezenet1_1")
         save_trunk(root / "lpips-alex", "alexnet")
         save_trunk(root / "lpips-vgg", "vgg16")

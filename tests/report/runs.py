@@ -51,6 +51,7 @@ def make_record(method: str, sample_id: str, edit_type: str, **changes: Any) -> 
         params=fields["params"],
         sample_id=sample_id,
         seed=fields["seed"],
+        mask=fields.get("mask"),
     )
     return Record(**SETUP.model_dump(), key=key, **fields)
 

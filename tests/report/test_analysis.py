@@ -9,18 +9,13 @@ import pytest
 from PIL import Image
 
 from piva_bench.report.analysis import LINKED, write_analysis
-from piva_bench.report.comparisons import (
-    comparisons,
-    comparisons_markdown,
-    pareto_table,
-    strength_comparisons,
-    strength_markdown,
-)
+from piva_bench.report.comparisons import comparisons, comparisons_markdown
 from piva_bench.report.curves import to_svg
-from piva_bench.report.figures import plane
 from piva_bench.report.html import report_page, to_html
-from piva_bench.report.plots import convergence, load_traces
+from piva_bench.report.plane import plane
+from piva_bench.report.plots import convergence, cost_quality, load_traces
 from piva_bench.report.results import load_results, metrics_of
+from piva_bench.report.strength import headline, strength_markdown
 from piva_bench.report.tables import by_type_table, method_table
 from piva_bench.report.write import write_report
 from piva_bench.runs.edit import Edit
@@ -93,7 +88,7 @@ def test_a_report_has_its_figures_and_its_page_shows_them(results, run, tmp_path
             png = store.image_path(record.key).read_bytes()
             store.commit([Edit(record, png, {"loss": [3.0, 2.0, float("nan")], "distance": [0.1, 0.2, 0.3]})])
     write_analysis(tmp_path / "report", results, method_table(results), by_type_table(results), run)
-    names = {"by_type", "cost", "colour", "convergence"}
+    names = {"strength", "by_type", "cost", "colour", "convergence"}
     assert {path.stem for path in (tmp_path / "report").glob("*.png")} == names
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     parse(page)
@@ -145,17 +140,51 @@ def test_a_sweep_is_compared_at_the_strength_of_the_others(samples, tmp_path):
     results = pd.concat(frames, ignore_index=True)
     axes = plane(results)
     assert [axis.name for axis in axes] == ["clip_target", "stlpips"]
-    frame = strength_comparisons(results, *axes)
-    (row,) = frame.to_dict("records")
-    assert (row["first"], row["second"]) == ("piva", "dds")
-    assert (row["first_identity"], row["difference"]) == pytest.approx((0.25, -0.05))
-    front = pareto_table(results, *axes)
-    assert set(front.loc[front["on_front"], "variant"]) == {*front["variant"]}
-    # Worst corner (0.2, 0.40): dds spans 0.3 x 0.1; of piva's settings neither spans anything.
-    volumes = front.set_index("variant")["hypervolume"]
+    found = headline(results)
+    (row,) = found.pairs.to_dict("records")
+    # The worst corner is (0.2, 0.40): dds spans 0.3 x 0.1, of piva's settings neither spans anything.
+    assert (row["first"], row["second"]) == ("dds", "piva")
+    assert (row["strength"], row["second_identity"], row["difference"]) == pytest.approx((0.5, 0.25, 0.05))
+    assert (row["first_volume"], row["second_volume"]) == pytest.approx((0.03, 0))
+    assert set(found.front.loc[found.front["on_front"], "variant"]) == {*found.front["variant"]}
+    volumes = found.front.set_index("variant")["hypervolume"]
     assert volumes["dds"] == pytest.approx(0.03)
     assert volumes["piva (weight=0.1)"] == pytest.approx(0)
-    assert "| piva | dds | 50.00 | 250.00 | 300.00 | -50.00 |" in strength_markdown(frame, front, *axes)
+    # Nothing varies here, so the intervals are the numbers themselves; all of what is dominated is dds's.
+    text = strength_markdown(found)
+    assert r"| dds | piva | **+100.0 \[+100.0, +100.0\]** | 50.00 | **+50.0 \[+50.0, +50.0\]** |" in text
+    assert "Of dds there is one setting" in found.how
+    assert "there is one setting" not in headline(results[results["method"] == "piva"]).how
+    curves = {each.label: each for each in found.curves}
+    assert list(curves) == ["dds", "piva (2 settings of weight)"]
+    swept = curves["piva (2 settings of weight)"]
+    assert swept.kind == "sweep"
+    assert [place.strength.mean for place in swept.places] == pytest.approx([0.2, 0.8])
+
+
+def test_only_methods_of_one_section_compete_and_a_blend_is_a_curve_of_its_own(results):
+    results.loc[results["method"] == "piva", "section"] = "end"
+    found = headline(results)
+    assert {each.label for each in found.curves} == {"dds", "piva, blended at the end", "identity"}
+    assert found.pairs.empty
+    assert "### Pareto front" in strength_markdown(found)
+    assert headline(results[results["section"] == "reference"]) is None
+
+
+def test_report_and_gallery_begin_with_the_same_figure_and_table(run, samples):
+    with Store(run) as store:
+        for record in store.records().values():
+            old = store.load_scores("studio-v1", record.key)
+            values = {**old.values, "clip_target": 0.1 + old.values["psnr"] / 100}
+            store.save_scores(record.key, old.model_copy(update={"values": values}))
+    directory = write_report(run, samples).directory
+    pages = [(directory / name).read_text(encoding="utf-8") for name in ("index.html", "gallery/index.html")]
+    tables = [re.findall(r"<td[^>]*>(.*?)</td>", page.partition("</table>")[0]) for page in pages]
+    assert tables[0] == tables[1]
+    assert {"dds", "piva"} <= set(tables[0])
+    assert all("strength.png" in page for page in pages)
+    figures = [(directory / name).read_bytes() for name in ("strength.png", "gallery/strength.png")]
+    assert figures[0] == figures[1]
 
 
 def test_traces_of_unequal_length_and_torn_ones(run):
@@ -167,6 +196,23 @@ def test_traces_of_unequal_length_and_torn_ones(run):
     (traces,) = load_traces(run, results).values()
     np.testing.assert_array_equal(traces["loss"], [[1, 2, 3], [1, np.nan, np.nan], [np.nan, 4, np.nan]])
     assert b"loss" in to_svg(convergence({"piva": traces}, []))
+
+
+def test_reference_rows_are_lines_of_the_cost_figure_and_do_not_stretch_it(results):
+    results.loc[results["method"] == "identity", "seconds"] = 1e-4
+    results.loc[results["method"] == "dds", "seconds"] = 1.0
+    table = method_table(results)
+    metrics = [metric for metric in table.metrics if metric.name in ("stlpips", "psnr")]
+    for axes, metric in zip(cost_quality(table, metrics).axes, metrics, strict=True):
+        low, high = axes.get_xlim()
+        assert 0.5 < low < 1 < 2 < high < 3
+        levels = {
+            line.get_label(): line.get_ydata()[0]
+            for line in axes.get_lines()
+            if line.get_label() == "identity"
+        }
+        (row,) = [row for row in table.rows if row.label == "identity"]
+        assert levels["identity"] == pytest.approx(row.cells[metric.name].mean * metric.scale)
 
 
 def test_metrics_that_nobody_scored_leave_their_figures_out(run, tmp_path):

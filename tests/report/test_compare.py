@@ -86,7 +86,7 @@ def test_the_command(run, tmp_path, monkeypatch, capsys):
     from piva_bench.cli.compare import compare
 
     monkeypatch.chdir(tmp_path)
-    compare("dds", "piva", run=run)
+    compare("dds", "piva", run=str(run))
     printed = capsys.readouterr().out
     assert "PSNR" in printed
     (folder,) = (tmp_path / "results" / "runs" / "compare").iterdir()

@@ -1,19 +1,28 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
+import piva_bench.report.contact_sheet as contact_sheet_module
+from piva_bench.report.contact_sheet import (
+    _FONTS as FONTS,
+)
 from piva_bench.report.contact_sheet import (
     CELL,
     UNDRAWN,
     SheetRow,
+    _wrap,
     changed_words,
     contact_sheet,
     sheet_of_run,
     spread,
 )
-from piva_bench.report.results import load_results
+from piva_bench.report.results import load_results, variants_in_order
+from piva_bench.report.tables import method_table
 from piva_bench.report.write import write_report
+from tests.report.runs import make_run
 
 
 def flat(level, side=64):
@@ -44,6 +53,28 @@ def test_any_size_fits(side):
     sheet = contact_sheet(["t"], ["source"], [SheetRow("s", "a", "b", [flat(77, side)])])
     shown = (np.asarray(sheet) == 77).all(axis=2).sum() ** 0.5
     assert shown == max(side, side * -(-CELL // side))
+
+
+def test_a_setting_s_name_breaks_at_its_joints_and_never_in_a_number():
+    font = ImageFont.truetype(FONTS / "DejaVuSans-Bold.ttf", 12)
+    for name in ("piva (preservation_weight=100.0)", "piva (steps=1000, guidance_scale=7.5)"):
+        for width in (100, 128):
+            pieces = [
+                word for line in _wrap([(w, "black") for w in name.split()], font, width) for word, _ in line
+            ]
+            assert "".join(pieces) == name.replace(" ", "")
+            numbers = re.findall(r"[0-9.]+", name)
+            assert all(sum(number in piece for piece in pieces) >= 1 for number in numbers), pieces
+
+
+def test_columns_stand_in_the_table_s_order_numbers_by_their_size(samples, tmp_path):
+    for weight in (0.5, 10, 2):
+        make_run(tmp_path, samples, {"piva": 1.0}, params={"weight": weight})
+    make_run(tmp_path, samples, {"dds": 1.0, "identity": 1.0})
+    results = load_results(tmp_path)
+    rows = [row.label for row in method_table(results).rows]
+    assert rows == ["dds", "piva (weight=0.5)", "piva (weight=2)", "piva (weight=10)", "identity"]
+    assert [variant for _, variant in variants_in_order(results)] == rows
 
 
 def test_long_prompts_wrap_and_odd_ones_do_no_harm():
@@ -90,6 +121,22 @@ def test_the_sheet_of_a_run_shows_methods_but_not_twice_the_source(run, samples)
     assert sheet.width == 2 * 12 + 4 * CELL + 3 * 6
     (run / "images" / f"{results['key'].iloc[0]}.png").write_bytes(b"torn")
     assert sheet_of_run(results, samples, run / "images", ["title"]).size == sheet.size
+
+
+def test_of_very_many_settings_the_sheet_shows_some_and_says_so(run, samples, monkeypatch):
+    monkeypatch.setattr(contact_sheet_module, "MAX_COLUMNS", 3)
+    frame = load_results(run)
+    many = pd.concat(
+        [frame[frame["method"] == "dds"].assign(variant=f"dds (steps={i})") for i in range(1, 10)],
+        ignore_index=True,
+    )
+    shown = {}
+    monkeypatch.setattr(
+        contact_sheet_module, "contact_sheet", lambda title, columns, rows: shown.update(t=title, c=columns)
+    )
+    sheet_of_run(many, samples, run / "images", ["title"])
+    assert shown["t"][-1] == "3 of 9 settings; the gallery has all of them"
+    assert shown["c"] == ["source", "dds (steps=1)", "dds (steps=5)", "dds (steps=9)", "counterfactual"]
 
 
 def test_the_report_is_written_whole_and_again(run, samples):

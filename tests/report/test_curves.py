@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from piva_bench.metrics.protocol import MetricInfo
-from piva_bench.report.curves import COLOURS, Curve, Place, to_png, to_svg, tradeoff
+from piva_bench.report.curves import COLOURS, Curve, Place, look, to_png, to_svg, tradeoff
 from piva_bench.report.statistics import Interval
 
 CLIP = MetricInfo("clip", "CLIP", "cosine", "higher", 100, "text", "")
@@ -56,3 +56,16 @@ def test_files_are_whole_and_equal_figures_are_equal_files():
     text = " ".join(ElementTree.fromstring(first).itertext())
     assert "profile <embedded> & more" in text
     assert "ST-LPIPS ×10³ ↓" in text
+
+
+def test_notes_of_places_that_lie_together_keep_apart():
+    places = tuple(place(str(i), 0.300 + i / 1e4, 0.05 + i / 1e5) for i in range(6))
+    figure = tradeoff([Curve("piva", "sweep", places), *CURVES[1:3]], CLIP, DISTANCE)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text().isdigit()]
+    assert len(boxes) == 6
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_forty_nine_methods_look_different():
+    assert len({look(i) for i in range(49)}) == 49

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from piva_bench.data.sample import Sample
+from piva_bench.report.gallery import write
 from piva_bench.report.gallery.data import to_script
 from piva_bench.report.gallery.write import SCRIPTS, write_gallery
 from piva_bench.report.results import load_results
@@ -72,7 +73,7 @@ def test_an_odd_id_is_no_path(samples, tmp_path):
     assert len(list((tmp_path / "g" / "samples").iterdir())) == 1
 
 
-def test_large_pictures_get_thumbnails_and_the_mask_becomes_a_layer(tmp_path):
+def test_large_pictures_get_thumbnails_and_the_mask_becomes_a_layer(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     picture = tmp_path / "large.png"
     Image.fromarray(rng.integers(0, 256, (200, 200, 3), dtype=np.uint8)).save(picture)
@@ -89,6 +90,12 @@ def test_large_pictures_get_thumbnails_and_the_mask_becomes_a_layer(tmp_path):
     with Image.open(tmp_path / "g" / data["samples"][0]["mask"]) as mask:
         alpha = np.asarray(mask)[..., 3] > 0
     np.testing.assert_array_equal(alpha, sample.load_mask())
+    # Of very many edits the page loads the pictures themselves, those that are looked at.
+    monkeypatch.setattr(write, "MOST_THUMBNAILS", 0)
+    write_gallery(tmp_path / "g", results, {"1": sample}, run)
+    assert not read_data(tmp_path / "g")["thumbnails"]
+    assert list((tmp_path / "g" / "thumbs").iterdir()) == []
+    assert (tmp_path / "g" / "edits" / f"{data['edits'][0]['key']}.png").is_file()
 
 
 def test_a_dataset_that_is_gone_leaves_edits_and_scores(run, tmp_path):

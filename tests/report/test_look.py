@@ -25,7 +25,7 @@ def test_the_gallery_has_the_four_sides_and_leaves_out_what_is_torn(tmp_path):
     (record,) = store.records().values()
     sample = samples[record.sample_id]
     edits = [(record.key, record.image_sha, sample), ("absent", "0" * 64, sample)]
-    write_edits(tmp_path / "gallery", store, edits, 16)
+    write_edits(tmp_path / "gallery", store, edits, thumbnails=False)
     with Image.open(tmp_path / "gallery" / "edits" / f"{record.key}.png") as picture:
         assert picture.size == (64, 64)
     assert not (tmp_path / "gallery" / "edits" / "absent.png").exists()

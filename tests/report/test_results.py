@@ -4,7 +4,8 @@ import math
 import pytest
 
 from piva_bench.errors import DataError, UserError
-from piva_bench.report.results import head, load_results
+from piva_bench.report.masks import CONDITIONS
+from piva_bench.report.results import SECTIONS, head, load_results
 from piva_bench.runs.edit import Edit
 from piva_bench.runs.record import ScoreFile
 from piva_bench.runs.store import Store
@@ -93,3 +94,10 @@ def test_without_a_manifest_the_protocol_must_be_clear(run):
     with pytest.raises(UserError, match="--protocol"):
         load_results(run)
     assert len(load_results(run, "studio-v1")) == 24
+
+
+def test_a_supervised_method_is_set_apart_and_every_section_has_a_mask_condition(tmp_path, samples):
+    make_run(tmp_path, samples, {"instruct_pix2pix": 20.0, "dds": 18.0})
+    sections = load_results(tmp_path).groupby("method")["section"].first()
+    assert sections.to_dict() == {"instruct_pix2pix": "supervised", "dds": "method"}
+    assert list(CONDITIONS) == list(SECTIONS)

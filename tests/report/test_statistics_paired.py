@@ -149,6 +149,29 @@ def test_a_run_s_comparisons(run, monkeypatch):
     assert compare_all(results[results["method"] == "piva"], ["psnr"]).empty
 
 
+def test_all_pairs_are_compared_as_each_would_be_alone(monkeypatch):
+    monkeypatch.setattr(statistics_paired, "RESAMPLES", 199)
+    rng = np.random.default_rng(5)
+    rows = [
+        {"variant": v, "sample_id": f"s{i}", "seed": seed, "section": "method", "tag_object": f"o{i // 2}",
+         "status": "failed" if rng.random() < 0.1 else "ok",
+         "psnr": math.nan if rng.random() < 0.1 else rng.normal(), "lpips": rng.normal()}
+        for v in "abcd" for i in range(20) for seed in (0, 1)
+    ]  # fmt: skip
+    results = pd.DataFrame(rows)
+    clusters = cluster_of(results)
+    frame = compare_all(results, ["psnr", "lpips"])
+    assert len(frame) == 2 * 6
+    for row in frame.to_dict("records"):
+        alone = paired_differences(results, row["metric"], row["first"], row["second"])
+        (one,) = compare(alone.reindex(clusters.index).to_numpy()[:, None], list(clusters))
+        assert (row["samples"], row["clusters"]) == (one.n, one.clusters)
+        found = [row[name] for name in ("difference", "low", "high", "p", "spread")]
+        assert found == pytest.approx([one.mean, one.low, one.high, one.p, one.spread])
+    monkeypatch.setattr(statistics_paired, "PAIRS", 4)
+    pd.testing.assert_frame_equal(compare_all(results, ["psnr", "lpips"]), frame)
+
+
 def test_samples_of_one_object_are_one_cluster(run):
     results = load_results(run)
     assert cluster_of(results).nunique() == 8

@@ -8,6 +8,7 @@ from rich.console import Console
 from scipy import stats
 
 from piva_bench.metrics.protocol import MetricInfo
+from piva_bench.registry import PROTOCOLS
 from piva_bench.report.formats import (
     cell,
     heading,
@@ -17,9 +18,19 @@ from piva_bench.report.formats import (
     to_latex,
     to_markdown,
 )
+from piva_bench.report.html import to_html
+from piva_bench.report.masks import coverage_notes, with_coverage
 from piva_bench.report.results import load_results
 from piva_bench.report.statistics import Interval
-from piva_bench.report.tables import NOTE, Row, Table, by_type_table, method_table, shape_notes
+from piva_bench.report.tables import (
+    NOTE,
+    Row,
+    Table,
+    by_type_table,
+    method_table,
+    shape_notes,
+    undefined_notes,
+)
 from piva_bench.report.terminal import print_table
 from piva_bench.runs.edit import Edit
 from piva_bench.runs.store import Store
@@ -40,6 +51,70 @@ def test_means_and_intervals_by_method(run):
     assert piva.cells["psnr"].margin == pytest.approx(stats.t.ppf(0.975, 7) * stats.sem(values))
     assert (piva.n, piva.cells["psnr_outside"].n) == (8, 6)
     assert (piva.seconds, piva.unet_evaluations, piva.peak_memory_mb) == (2.0, 400.0, 900.0)
+
+
+def test_the_compact_table_has_the_headline_metrics_and_says_where_the_others_stand(run):
+    table = method_table(load_results(run))
+    short = table.compact("methods-full")
+    assert {metric.name for metric in table.metrics} == {"psnr", "psnr_outside", "stlpips"}
+    assert [metric.name for metric in short.metrics] == ["stlpips", "psnr_outside"]
+    assert "… 1 more column in methods-full" in short.notes
+    for text in (convert(short) for convert in (to_csv, to_markdown, to_latex, to_html)):
+        assert "psnr_outside" in text or "PSNR out" in text
+    assert "psnr_low" not in to_csv(short)
+    assert "psnr_low" in to_csv(table)
+    # Nothing is left out of a table of headline metrics alone, so nothing is said.
+    assert short.compact("methods-full") is short
+
+
+@pytest.mark.parametrize("name", PROTOCOLS.names())
+def test_no_protocol_declares_more_headline_metrics_than_a_reader_takes_in(name):
+    assert 1 <= sum(metric.headline for metric in PROTOCOLS.load(name).descriptors.values()) <= 9
+
+
+def test_samples_that_no_edit_has_a_value_of_are_counted_with_the_reason(run):
+    results = load_results(run)
+    (note,) = undefined_notes(results, method_table(results).metrics)
+    assert note == "Undefined for 2 of 8 samples (the edit mask covers the whole picture): PSNR out"
+    # What one edit of a sample has is not undefined for the sample.
+    one = results["sample_id"].eq("000000000003") & results["method"].eq("dds")
+    results.loc[one, "undefined"] = pd.Series([{}] * len(results))[one]
+    assert undefined_notes(results, method_table(results).metrics)[0].startswith("Undefined for 1 of 8")
+    results["undefined"] = None  # nothing is scored
+    assert undefined_notes(results, method_table(results).metrics) == []
+
+
+def test_rows_state_mask_condition_and_coverage(tmp_path, samples):
+    """Masks of a quarter and of the whole picture, in turns: five eighths on average."""
+
+    class Masked:
+        def __init__(self, share):
+            self.share = share
+
+        def load_mask(self):
+            mask = np.zeros((64, 64), bool)
+            mask[: int(64 * self.share)] = True
+            return mask
+
+    for method, mask in (("dds", None), ("dds", "end"), ("sds", "own"), ("identity", None)):
+        make_run(tmp_path, samples, {method: 1.0}, mask=mask)
+    masked = {name: Masked((0.25, 1.0)[i % 2]) for i, name in enumerate(samples)}
+    table = method_table(with_coverage(load_results(tmp_path), masked))
+    assert [(row.label, row.mask) for row in table.rows] == [
+        ("dds", "none"), ("sds", "own"), ("dds (mask=end)", "blended"), ("identity", "–"),
+    ]  # fmt: skip
+    assert {row.coverage for row in table.rows} == {0.625}
+    assert "The edit masks cover 62 % of a picture (25 to 100 %)" in table.notes
+    frame = pd.read_csv(io.StringIO(to_csv(table)))
+    assert list(frame["mask_condition"]) == ["none", "own", "blended", "–"]
+    assert set(frame["mask_coverage"]) == {0.625}
+    for text in (to_markdown(table), to_latex(table), to_html(table)):
+        assert "blended" in text
+        assert "Mask" in text
+    # Of a dataset that is not at hand nobody knows.
+    unknown = method_table(with_coverage(load_results(tmp_path), {}))
+    assert all(math.isnan(row.coverage) for row in unknown.rows)
+    assert not any("cover" in note for note in coverage_notes(with_coverage(load_results(tmp_path), {})))
 
 
 def test_by_type_splits_the_same_samples(run):
@@ -162,12 +237,13 @@ def test_foreign_text_stays_text():
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_the_terminal_table_loses_nothing_at_any_width(run, width):
     console = Console(force_terminal=True, width=width, color_system=None, file=io.StringIO())
-    print_table(method_table(load_results(run)), console)
+    table = method_table(load_results(run)).compact("methods-full")
+    print_table(table, console)
     text = console.file.getvalue()
-    assert "…" not in text
+    assert text.count("…") == 1  # the sign that more columns stand elsewhere
     for part in ("ST-LPIPS", "PSNR out", "s/edit", "Peak MB", "Reference rows", "23.00 ± 2.48 [6]"):
         assert part in text
-    table_lines = text.splitlines()[4:]
+    table_lines = text.splitlines()[1 + len(table.head) + len(table.notes) :]
     assert max(map(len, table_lines)) <= width
 
 

@@ -17,34 +17,6 @@ from tests.runs.test_damage import make_store, tree
 pytest.importorskip("s3fs")
 
 
-@pytest.fixture(scope="module")
-def server():
-    """The address of a server that speaks S3."""
-    moto = pytest.importorskip("moto.server")
-    running = moto.ThreadedMotoServer(port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
-
-
-@pytest.fixture
-def bucket(server, monkeypatch, request):
-    """An empty bucket."""
-    import boto3
-    import s3fs
-
-    for name, value in {
-        "AWS_ENDPOINT_URL": server, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()
-    name = f"bucket-{abs(hash(request.node.name)) % 10**9}"
-    boto3.client("s3").create_bucket(Bucket=name)
-    return f"s3://{name}/deep/run"
-
-
 def test_there_and_back_to_the_byte(bucket, tmp_path):
     edits = make_store(tmp_path / "one")
     assert push(tmp_path / "one", Address(bucket), pytest.fail) == 2

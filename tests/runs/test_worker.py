@@ -130,7 +130,8 @@ def test_pictures_that_are_no_pictures_fail(do):
     reasons = {record.sample_id: record.reason for record in summary.failed}
     assert reasons == {
         "s1": "the picture holds values that are not finite",
-        "s2": "the picture has the shape (3, 8, 8), not (3, 32, 32)",
+        "s2": "the picture has the shape (3, 8, 8), not (3, 32, 32): return it at its source's size, resized by the "
+        "method if need be",
     }
 
 

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from piva_bench.errors import DataError
 from piva_bench.scene.cameras import RIG
-from piva_bench.scene.field import EMPTY, Grid, RadianceField, camera_rays
-from piva_bench.scene.fit import FitParams, fit_field, silhouette_hull
+from piva_bench.scene.field import EMPTY, Grid, RadianceField, Rays, camera_rays
+from piva_bench.scene.fit import FitParams, fit_field, growth, silhouette_hull
 from piva_bench.scene.regularisers import (
     colour_variation,
     density_variation,
@@ -100,12 +101,68 @@ def test_closed_nodes_are_empty_and_skipping_changes_nothing():
     assert (skipping.render(cameras).alpha == 0).all()
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 999), resolution=st.integers(5, 23), step=st.sampled_from([0.3, 0.75, 2.0]))
+def test_runs_that_are_skipped_hold_no_open_sample(seed, resolution, step):
+    """Against every sample of every ray, one by one."""
+    rng = np.random.default_rng(seed)
+    field = RadianceField(Grid(((-1.0, -0.7, -0.4), (1.0, 0.8, 0.9)), resolution), step)
+    field.open.copy_(torch.from_numpy(rng.random(field.grid.shape) < 0.02))
+    rays = camera_rays(RIG.random(1, 6, seed=seed))
+    jitter = torch.from_numpy(rng.random(36)).float()
+    near, far = field._spans(rays)
+    expected = []
+    for index in range(36):
+        pace = step * field.grid.voxel / rays.directions[index].norm()
+        for number in range(10_000):
+            depth = near[index] + (number + jitter[index]) * pace
+            if not depth < far[index]:
+                break
+            point = rays.origins[index] + rays.directions[index] * depth
+            node = ((point - field.low) / field.grid.voxel).round().long().tolist()
+            x, y, z = (min(max(i, 0), n - 1) for i, n in zip(node, field.grid.shape[::-1], strict=True))
+            if field.open[z, y, x]:
+                expected.append((index, number))
+    ray, number, _, _ = field._samples(Rays(*rays), jitter)
+    assert list(zip(ray.tolist(), number.tolist(), strict=True)) == expected
+
+
+def test_a_field_taken_into_a_finer_grid_looks_the_same():
+    coarse = ball(16)
+    fine = RadianceField(Grid(UNIT.box, 32))
+    fine.take(coarse)
+    cameras = RIG.sphere(3, 24)
+    before, after = coarse.render(cameras), fine.render(cameras)
+    # Thickness is a voxel's: half the voxel, half of it.
+    assert torch.allclose(
+        F.softplus(fine.raw[0, 0, ::2, ::2, ::2]) * 2, F.softplus(coarse.raw[0, 0]), atol=1e-4
+    )
+    assert torch.allclose(fine.raw[0, 1:, ::2, ::2, ::2], coarse.raw[0, 1:], atol=1e-4)
+    assert (before.alpha - after.alpha).abs().mean() < 0.01
+    assert (before.colour - after.colour).abs().mean() < 0.01
+
+
+def test_a_large_fit_grows_and_keeps_what_it_has_learnt():
+    assert [growth(n) for n in (12, 64, 65, 128, 256)] == [[12], [64], [33, 65], [64, 128], [64, 128, 256]]
+    truth = ball()
+    views = truth.render_views(RIG.sphere(16, 24))
+    losses = []
+    params = FitParams(steps=60, rays=256, density_variation=1e-3)
+    field = fit_field(views, Grid(UNIT.box, 66), params, on_step=lambda i, loss: losses.append(loss))
+    assert field.grid.resolution == 66
+    assert len(losses) == 60
+    # The first loss on the fine grid is what the coarse one had come to, far from what fog would lose.
+    assert losses[30] < 0.2 * losses[0]
+    error = ((field.render_views(views.cameras).composite() / 255.0 - views.composite() / 255.0) ** 2).mean()
+    assert -10 * np.log10(error) > 24
+
+
 def test_chunks_change_neither_pictures_nor_gradients():
     field, cameras = ball(), RIG.sphere(2, 10)
     gradients = []
-    for chunk in (1 << 16, 90):
+    for together in (1 << 22, 90 * 64):
         field.raw.grad = None
-        shown = field.render(cameras, chunk=chunk)
+        shown = field.render(cameras, together=together)
         (shown.over((1, 1, 1)) ** 2).sum().backward()
         gradients.append((shown.colour.detach(), field.raw.grad.clone()))
     (one, first), (other, second) = gradients

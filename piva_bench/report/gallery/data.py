@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pandas as pd
 
 from piva_bench.data.sample import Sample
 from piva_bench.report.contact_sheet import changed_words
-from piva_bench.report.results import SECTIONS, head, metrics_of
+from piva_bench.report.results import SECTIONS, head, metrics_of, variants_in_order
 from piva_bench.runs.inside import folder_inside
 from piva_bench.text import one_line
 
@@ -42,12 +43,8 @@ def gallery_data(
         DataError: the frame mixes set-ups.
     """
     metrics = metrics_of(results)
-    order = list(SECTIONS)
-    variants = results[["section", "variant"]].drop_duplicates()
-    variants = variants.sort_values(
-        ["section", "variant"], key=lambda c: c.map(order.index) if c.name == "section" else c
-    )
-    names = list(variants["variant"])
+    variants = variants_in_order(results)
+    names = [variant for _, variant in variants]
     types = results.drop_duplicates("sample_id").set_index("sample_id")["edit_type"].sort_index()
     seeds = sorted({int(seed) for seed in results["seed"]})
     ids = sorted(types.index, key=lambda i: (types[i], i))
@@ -56,7 +53,7 @@ def gallery_data(
         "head": head(results),
         "metrics": [asdict(metric) for metric in metrics],
         "sections": SECTIONS,
-        "variants": [{"name": v, "section": s} for s, v in variants.itertuples(index=False)],
+        "variants": [{"name": v, "section": s} for s, v in variants],
         "seeds": seeds,
         "thumbnails": thumbnails,
         "samples": [_sample(i, str(types[i]), samples.get(i), pictures.get(i, {})) for i in ids],
@@ -111,21 +108,35 @@ def _edits(
     films: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     places = [{each: i for i, each in enumerate(axis)} for axis in (ids, names, seeds)]
+    wanted = (
+        "sample_id",
+        "variant",
+        "seed",
+        "key",
+        "seconds",
+        "unet_evaluations",
+        "params",
+        "status",
+        "reason",
+    )
+    rows = zip(*(results[name].tolist() for name in wanted), strict=True)
+    scores = zip(*(results[name].tolist() for name in metrics), strict=True) if metrics else repeat(())
     edits = []
-    for row in results.to_dict("records"):
+    for row, values in zip(rows, scores, strict=bool(metrics)):
+        sample_id, variant, seed, key, seconds, evaluations, params, status, reason = row
         edit: dict[str, Any] = {
-            "at": [places[0][row["sample_id"]], places[1][row["variant"]], places[2][row["seed"]]],
-            "key": row["key"],
-            "seconds": _short(row["seconds"]),
-            "evaluations": _short(row["unet_evaluations"]),
-            "params": row["params"],
+            "at": [places[0][sample_id], places[1][variant], places[2][seed]],
+            "key": key,
+            "seconds": _short(seconds),
+            "evaluations": _short(evaluations),
+            "params": params,
         }
-        if row["status"] == "ok":
-            edit["scores"] = [_short(row[name]) for name in metrics]
+        if status == "ok":
+            edit["scores"] = [_short(value) for value in values]
         else:
-            edit["reason"] = row["reason"]
-        if row["key"] in films:
-            edit["film"] = films[row["key"]]
+            edit["reason"] = reason
+        if key in films:
+            edit["film"] = films[key]
         edits.append(edit)
     return edits
 

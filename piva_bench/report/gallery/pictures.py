@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from piva_bench.runs.store import Store
 
 SMALL = 160
 """Pictures up to this side are shown as they are; larger ones get a thumbnail of this side."""
+MOST_THUMBNAILS = 10_000
+"""Of more edits there are none: to make them would take minutes, and the page loads only what is looked at."""
+TOGETHER = 100
 MASK_COLOUR = (214, 0, 147, 120)
 
 
@@ -49,11 +52,11 @@ def write_sample_pictures(
 def write_edits(
     folder: Path,
     store: Store,
-    edits: Iterable[tuple[str, str | None, Sample | None]],
-    resolution: int,
+    edits: Sequence[tuple[str, str | None, Sample | None]],
+    thumbnails: bool,
     warn: Warn = ignore,
 ) -> None:
-    """The edits' pictures below ``folder``: ``edits/<key>.png``, and ``thumbs/<key>.jpg`` if they are large.
+    """The edits' pictures below ``folder``: ``edits/<key>.png``, and ``thumbs/<key>.jpg`` if wanted.
 
     An edit is linked to the run's file where the file system allows it, and copied otherwise; of a scene's four
     sides are shown. A picture that is not the one that was stored is left out.
@@ -62,7 +65,7 @@ def write_edits(
         folder: of the gallery.
         store: of the run.
         edits: key, the picture's SHA-256, and the sample, if it is at hand.
-        resolution: of the pictures.
+        thumbnails: whether there are to be small copies.
         warn: told about pictures that are torn.
     """
 
@@ -74,7 +77,7 @@ def write_edits(
             if isinstance(sample, SceneSample):
                 write_own(target, png_bytes(edit_look(sample, origin)))
                 return
-            if resolution > SMALL:
+            if thumbnails:
                 thumbnail = _thumbnail(edit_look(sample, origin))
         except DataError as error:
             remove_file(target)
@@ -86,8 +89,12 @@ def write_edits(
         if thumbnail:
             write_own(folder / "thumbs" / f"{key}.jpg", thumbnail)
 
+    def write_some(start: int) -> None:
+        for edit in edits[start : start + TOGETHER]:
+            write(edit)
+
     with ThreadPoolExecutor() as pool:
-        list(pool.map(write, edits))
+        list(pool.map(write_some, range(0, len(edits), TOGETHER)))
 
 
 def place(origin: Path, target: Path, data: bytes) -> None:

@@ -65,7 +65,10 @@ class Pictures(Kind):
         if image is None:
             return outcome.reason or "the method returned no picture and no reason"
         if tuple(image.shape) != expected:
-            return f"the picture has the shape {tuple(image.shape)}, not {expected}"
+            return (
+                f"the picture has the shape {tuple(image.shape)}, not {expected}: return it at its source's size, "
+                "resized by the method if need be"
+            )
         if not image.is_floating_point():
             return f"the picture holds {image.dtype}, not floating-point values from -1 to 1"
         if not bool(torch.isfinite(image).all()):

@@ -29,7 +29,7 @@ class Scenes(Kind):
     """See ``Kind``."""
 
     name = "scenes"
-    protocols = "views-v1 and views-clean score 3D edits"
+    protocols = "views-v1, views-clean and voxhammer-v1 score 3D edits"
     resumes = True
 
     def task(
@@ -63,6 +63,7 @@ class Scenes(Kind):
             params=field_edit_params(variant),
             side_prompts=sample.side_prompts,
             reference=true.views if true is not None else None,
+            instruction=sample.instruction,
         )
 
     def call(
@@ -94,6 +95,7 @@ class Scenes(Kind):
         """See ``Kind.pair``."""
         assert isinstance(sample, SceneSample), "a scene's"
         source, reference = sample.load_turntable(), sample.load_counterfactual()
+        region = sample.load_region()
         return ViewsPair(
             source=source.views,
             edited=edit.views(source.views.cameras),
@@ -101,6 +103,9 @@ class Scenes(Kind):
             backgrounds=source.backgrounds,
             backdrops=sample.load_backdrops(),
             prompts={side: sample.prompts(side) for side in SIDES},
+            target_prompt=sample.target_prompt,
+            region=region,
+            surface=None if region is None else edit.surface(),
         )
 
 

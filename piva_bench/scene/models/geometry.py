@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from piva_bench.errors import DataError
-from piva_bench.scene.models.surface import Floats, Surface
+from piva_bench.scene.models.surface import Floats, Place, Surface
 
 CREASE = np.cos(np.radians(40))
 """Edges sharper than 40 degrees stay sharp: a crate must not shade like a ball."""
@@ -125,8 +125,8 @@ def take(surface: Surface, triangles: NDArray[np.bool_]) -> Surface:
     )  # fmt: skip
 
 
-def in_box(surfaces: Sequence[Surface]) -> list[Surface]:
-    """The surfaces moved and scaled together: their box is about the origin, its largest edge is 1.
+def in_box(surfaces: Sequence[Surface]) -> tuple[list[Surface], Place]:
+    """The surfaces moved and scaled together, and from where: their box is about the origin, its largest edge is 1.
 
     Triangles without area are left out; there is nothing of them to see.
 
@@ -136,12 +136,12 @@ def in_box(surfaces: Sequence[Surface]) -> list[Surface]:
     points = np.concatenate([surface.positions for surface in surfaces])
     if not np.isfinite(points).all():
         raise DataError("it has vertices that are not finite")
-    low, high = points.min(0), points.max(0)
-    edge = float((high - low).max())
+    start, high = points.min(0), points.max(0)
+    edge = float((high - start).max())
     if not edge > 0:
         raise DataError("it has no extent: all its vertices lie in one point")
     scaled = [
-        replace(surface, positions=(surface.positions - low) / edge) for surface in surfaces
+        replace(surface, positions=(surface.positions - start) / edge) for surface in surfaces
     ]  # before areas are taken: those of a very small model are no numbers any more
     areas = [face_normals(surface.positions)[1] for surface in scaled]
     kept = [take(surface, area > 0) for surface, area in zip(scaled, areas, strict=True)]
@@ -153,9 +153,10 @@ def in_box(surfaces: Sequence[Surface]) -> list[Surface]:
     if extent.min() <= 1e-6 * extent.max():
         raise DataError("it is flat: it cannot be seen from all sides")
     _refuse_scattered(points, np.concatenate([area[area > 0] for area in areas]), float(extent.max()))
+    x, y, z = (start + (low + extent / 2) * edge).tolist()
     return [
         replace(surface, positions=(surface.positions - low - extent / 2) / extent.max()) for surface in kept
-    ]
+    ], Place((x, y, z), float(extent.max()) * edge)
 
 
 def _refuse_scattered(points: Floats, areas: Floats, edge: float) -> None:

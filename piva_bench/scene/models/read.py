@@ -60,7 +60,7 @@ def read_model(path: Path) -> Model:
             raise DataError("all of it is fully transparent: nothing can be seen of it")
         if hidden := len(surfaces) - len(seen):
             notes.say(f"{hidden} of its {len(surfaces)} parts are fully transparent and left out")
-        seen = in_box(seen)
+        seen, place = in_box(seen)
     except DataError as error:
         raise DataError(f"cannot read the 3D model {path}: {error}") from error
     except OSError as error:
@@ -82,7 +82,7 @@ def read_model(path: Path) -> Model:
     if not any(surface.coloured for surface in seen):
         why = "" if notes.lines else "it has neither texture nor colours: "
         notes.say(f"{why}it is shown in plain grey")
-    return Model(tuple(seen), notes.all())
+    return Model(tuple(seen), notes.all(), place)
 
 
 def _refuse_foreign(path: Path, suffix: str) -> None:

@@ -102,16 +102,31 @@ class Notes:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a model lies in its file, which places the parts of one set beside each other.
+
+    Attributes:
+        centre: of its box.
+        edge: the largest of its box.
+    """
+
+    centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    edge: float = 1.0
+
+
+@dataclass(frozen=True)
 class Model:
     """A model that can be seen.
 
     Attributes:
         surfaces: at least one. Together they fill a box about the origin whose largest edge is 1.
         notes: what the file has and nobody will see, or what it lacks, a line each, without the file's name.
+        place: where that box lies in the file's own frame.
     """
 
     surfaces: tuple[Surface, ...]
     notes: tuple[str, ...] = ()
+    place: Place = Place()
 
 
 def to_light(display: Any) -> Floats:
