@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from piva_bench.metrics.clip import UNKNOWN, CompactTokenizer, SmallClip
+from piva_bench.errors import ModelError
+from piva_bench.metrics.clip import CONFIG, UNKNOWN, WEIGHTS, CompactTokenizer, SmallClip
 from piva_bench.studio.augment import degrade
 from piva_bench.studio.captions import Wording, caption
 from piva_bench.studio.data_parallel import leave_the_rest_to_the_first
 from piva_bench.studio.scene import Scene
 from piva_bench.studio.shards import captions_of, held_out, load_shards
-from piva_bench.studio.timed_training import half_precision, say, train_for
+from piva_bench.studio.timed_training import earlier_training, half_precision, say, train_for
 from piva_bench.studio.vocabulary import COLORS, HEADS
 
 BATCH_SIZE = 128
@@ -28,6 +30,8 @@ MAX_LOGIT_SCALE = 4.6052  # ln 100, the bound of the CLIP paper (arXiv 2103.0002
 RETRIEVAL_BATCH = 64
 EVALUATED = 2048
 ZERO_SHOT = 512
+CHANGED_HEADS = {"object": 3.0, "pose": 2.0, "material": 2.0}
+"""How much oftener than the others an attribute is the one that a hard negative has wrong: those hardest to see."""
 
 
 def model_config(token_ids: Sequence[int], vocab_size: int) -> dict[str, Any]:
@@ -78,15 +82,29 @@ def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor, same: Tensor)
 
     Args:
         images: unit embeddings [N, D].
-        texts: unit embeddings [N, D].
+        texts: unit embeddings [M, D] of the pictures' captions, and after them of captions that suit none.
         scale: factor on the cosines.
-        same: bool [N, N], whether captions i and j are equal (the diagonal is).
+        same: bool [N, M], whether caption j reads as picture i's does (the diagonal does).
     """
-    logits = scale * images @ texts.T
+    logits, captions = scale * images @ texts.T, len(images)
     targets = same.float() / same.sum(1, keepdim=True)
+    own = same[:, :captions].float() / same[:, :captions].sum(1, keepdim=True)
     rows = -(targets * logits.log_softmax(1)).sum(1).mean()
-    columns = -(targets * logits.T.log_softmax(1)).sum(1).mean()
+    columns = -(own * logits[:, :captions].T.log_softmax(1)).sum(1).mean()
     return (rows + columns) / 2
+
+
+def hard_negative(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    """A caption of the scene, and the same caption with one attribute wrong.
+
+    Captions that differ in one word are what an edit's score has to tell apart, and what pictures drawn at random
+    hardly ever show: NegCLIP's hard negatives (arXiv 2210.01936, section 4), for every attribute of the studio.
+    """
+    wording = Wording.random(rng)
+    (head,) = rng.choices(list(HEADS), [CHANGED_HEADS.get(head, 1.0) for head in HEADS])
+    texts = rewordings(scene, head, wording, rng)
+    wrong = rng.choice([value for value in texts if value != scene.attributes[head]])
+    return caption(scene, wording), texts[wrong]
 
 
 def retrieval(clip: SmallClip, images: np.ndarray, texts: Sequence[str]) -> dict[str, float]:
@@ -138,7 +156,8 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
     """Train on the shards in ``renders`` for ``minutes`` and write the model to ``out``.
 
     The checkpoint lies in ``renders/training/``; with ``resume`` (the default) the minutes of earlier runs
-    count. A picture in 25 is held out. Returns the report that is also written into
+    count, and without a checkpoint training starts from the weights in ``out`` if there are any. A picture in
+    25 is held out. Returns the report that is also written into
     ``open_clip_config.json``: retrieval among 64 and zero-shot attribute accuracy on held-out pictures.
 
     Raises:
@@ -152,7 +171,17 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
     say(f"{len(trainable)} pictures to train on, {len(kept)} held out")
     token_ids = CompactTokenizer.tokens_of(text for texts in captions for text in texts)
     torch.manual_seed(seed)
-    clip = SmallClip(model_config(token_ids, len(token_ids) + UNKNOWN + 1))
+    checkpoint = renders / "training" / f"{out.name}.pt"
+    config = model_config(token_ids, len(token_ids) + UNKNOWN + 1)
+    if resume and not checkpoint.exists() and (out / WEIGHTS).exists():
+        say(f"no checkpoint: starting from the weights in {out}")
+        clip = SmallClip.load(out)
+        if any(clip.config[name] != config[name] for name in config):
+            raise ModelError(f"the model in {out} has another shape or vocabulary: train with --no-resume")
+        earlier = earlier_training(json.loads((out / CONFIG).read_text()).get("training", {}))
+        clip.config = config  # without the report of the training before
+    else:
+        clip, earlier = SmallClip(config), (0, 0.0)
     batches = Batches(scenes, trainable)
     groups: list[dict[str, Any]] = [
         {"params": [p for p in clip.parameters() if p.ndim >= 2]},
@@ -164,7 +193,12 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
         rng = np.random.default_rng((seed, step))
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         rows = batches.at(rng)
-        texts = [captions[row][int(rng.integers(len(captions[row])))] for row in rows]
+        own = [captions[row][int(rng.integers(len(captions[row])))] for row in rows]
+        wording = random.Random(f"clip-{seed}-{step}")
+        # Half the pictures with a caption as it was written, half with one that a wrong one stands beside.
+        pairs = [hard_negative(scenes[row], wording) for row in rows[::2]]
+        own[::2] = [right for right, _ in pairs]
+        texts = own + [wrong for _, wrong in pairs]
         tokens = clip.tokenizer(texts)
         words = (tokens > UNKNOWN) & (tokens < clip.tokenizer.vocab_size - 2)
         tokens[words & (torch.rand(tokens.shape, generator=generator) < UNKNOWN_RATE)] = UNKNOWN
@@ -175,14 +209,15 @@ def train(renders: Path, out: Path, minutes: float, seed: int = 0, resume: bool 
         with half_precision():
             seen, read = clip.embed_pixels(pixels), clip.model.encode_text(tokens, normalize=True)
         scale = clip.model.logit_scale.exp()
-        return contrastive_loss(seen.float(), read.float(), scale, label[:, None] == label[None])
+        return contrastive_loss(seen.float(), read.float(), scale, label[: len(rows), None] == label[None])
 
     steps, seconds = train_for(
         minutes,
         model=clip,
         optimizer=optimizer,
         loss_at=loss_at,
-        checkpoint=renders / "training" / f"{out.name}.pt",
+        earlier=earlier,
+        checkpoint=checkpoint,
         signature={"model": str(clip.config["model_cfg"]), "tokens": str(token_ids), "seed": seed},
         resume=resume,
     )

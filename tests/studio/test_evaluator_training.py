@@ -14,7 +14,7 @@ from piva_bench.studio.augment import blur, degrade, quantise_blocks, shrink_and
 from piva_bench.studio.captions import Wording, caption, training_caption
 from piva_bench.studio.scene import random_scene
 from piva_bench.studio.shards import captions_of, held_out, load_shards
-from piva_bench.studio.train_clip import Batches, contrastive_loss, rewordings
+from piva_bench.studio.train_clip import Batches, contrastive_loss, hard_negative, rewordings
 from piva_bench.studio.vocabulary import HEADS
 
 
@@ -99,6 +99,10 @@ def test_training_goes_on_where_it_was_and_writes_a_model(program, renders, tmp_
     second = program.train(renders, out, 4 / 60, seed=0, resume=True)
     assert (first["training"]["steps"], second["training"]["steps"]) == (2, 4)
     assert set(second["held_out"]) > {"pictures"}
+    (renders / "training" / f"{out.name}.pt").rename(tmp_path / "put-away.pt")
+    on = program.train(renders, out, 2 / 60, seed=0, resume=True)  # from the weights of the four steps
+    assert on["training"]["steps"] == 6
+    (tmp_path / "put-away.pt").rename(renders / "training" / f"{out.name}.pt")
     again = program.train(renders, out, 4 / 60, seed=0, resume=True)
     assert again["training"]["steps"] == second["training"]["steps"]
     assert again["held_out"] == second["held_out"]
@@ -147,6 +151,28 @@ def test_equal_captions_share_the_right_answer():
     ) / 2
     loss = contrastive_loss(torch.eye(3)[[0, 0, 2]], texts, torch.tensor(5.0), same)
     assert loss.item() == pytest.approx(expected.item())
+
+
+def test_captions_that_suit_no_picture_are_wrong_answers_to_each_picture_alone():
+    images, texts = torch.eye(4)[:2], torch.eye(4)[[0, 1, 2]]  # two captions, and one that suits none
+    same = torch.tensor([[1, 0, 0], [0, 1, 0]], dtype=torch.bool)
+    logits = 3.0 * images @ texts.T
+    right = torch.arange(2)
+    expected = (
+        torch.nn.functional.cross_entropy(logits, right)
+        + torch.nn.functional.cross_entropy(logits[:, :2].T, right)
+    ) / 2
+    assert contrastive_loss(images, texts, torch.tensor(3.0), same).item() == pytest.approx(expected.item())
+
+
+def test_a_hard_negative_has_one_attribute_wrong():
+    rng = random.Random(2)
+    for _ in range(50):
+        scene = random_scene(rng)
+        right, wrong = hard_negative(scene, rng)
+        assert right != wrong
+        other = [set(text.split()) for text in (right, wrong)]
+        assert other[0] & other[1], "the rest of the sentence is the same"
 
 
 def test_rewordings_change_one_attribute_alone():

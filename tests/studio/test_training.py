@@ -145,11 +145,19 @@ def test_timesteps_cover_the_schedule_and_prefer_the_noisy_half():
     assert float((t >= 500).float().mean()) == pytest.approx(train_diffusion.NOISY_SHARE, abs=0.01)
 
 
-def test_materials_that_show_are_drawn_more_often():
-    scene = random_scene(random.Random(0)).replace(material="wood", print="none", style="photo")
-    scenes = [scene, scene.replace(material="plain"), scene.replace(style="sepia")]
+def test_what_the_generator_gets_wrong_is_drawn_more_often():
+    scene = random_scene(random.Random(0)).replace(
+        object="cup", pose="upright", material="wood", print="none", style="photo"
+    )
+    scenes = [
+        scene,
+        scene.replace(material="plain"),
+        scene.replace(style="sepia"),
+        scene.replace(object="lamp"),
+    ]
     rates = train_diffusion.drawing_rates([{"scene": s.to_dict()} for s in scenes])
-    assert rates.tolist() == [train_diffusion.MATERIAL_WEIGHT, 1, 1]
+    often = train_diffusion.MATERIAL_WEIGHT
+    assert rates.tolist() == [often, 1, 1, often * train_diffusion.HARD_OBJECT_WEIGHT]
 
 
 def test_evaluation_prompts_are_new_compositions():
