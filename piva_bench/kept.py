@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from filelock import FileLock
 
+from piva_bench.address import Address, is_address
 from piva_bench.errors import DataError, UserError
-from piva_bench.files import atomic_file
+from piva_bench.files import atomic_file, write_atomic
 
 T = TypeVar("T")
 Write = Callable[[BinaryIO], object]
 
 
 def kept_root(name: str) -> Path:
-    """Where things of one kind are kept: the variable ``PIVA_BENCH_<NAME>``, else ``~/.cache/piva-bench/<name>``."""
+    """Where things of one kind lie: the folder ``PIVA_BENCH_<NAME>``, else ``~/.cache/piva-bench/<name>``.
+
+    Where the variable is an object store's address, the latter; what is not there yet is fetched from the store, and
+    what is made is put there.
+    """
     chosen = os.environ.get(_variable(name))
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "piva-bench" / name
+    if chosen and not is_address(chosen):
+        return Path(chosen).expanduser()
+    return Path.home() / ".cache" / "piva-bench" / name
 
 
 def kept(name: str, file_name: str, read: Callable[[Path], T], write: Write) -> T:
@@ -53,7 +60,8 @@ def kept_together(
         make: gives what writes the files of these numbers. Not called if there are none.
     """
     paths = [kept_root(name) / file_name for file_name in file_names]
-    path = kept_root(name)
+    path, chosen = kept_root(name), os.environ.get(_variable(name), "")
+    shared = Address(chosen) if is_address(chosen) else None
     try:
         with ExitStack() as locks:
             # In one order for everybody, so that nobody waits in a circle.
@@ -62,6 +70,9 @@ def kept_together(
                 locks.enter_context(FileLock(path.with_suffix(".lock")))
             found: dict[int, T] = {}
             for number, path in enumerate(paths):
+                if shared is not None and not path.exists():
+                    with suppress(FileNotFoundError):
+                        write_atomic(path, shared.get(file_names[number]))
                 try:
                     found[number] = read(path)
                 except DataError:
@@ -72,6 +83,8 @@ def kept_together(
                     with atomic_file(path) as file:
                         write(file)
                     found[number] = read(path)
+                    if shared is not None:
+                        shared.put(file_names[number], path.read_bytes())
     except OSError as error:
         raise UserError(
             f"Cannot keep {path}: {error.strerror or error}. Name a folder that can be written to with "

@@ -105,7 +105,7 @@ def compare(
 
 def _resolve(text: str, run: str | None) -> tuple[Path, str | None]:
     """A directory, and the method in it that is meant; None for all."""
-    from piva_bench.runs.remote import is_address
+    from piva_bench.address import is_address
 
     if is_address(text):
         url, colon, method = text.rpartition(":")

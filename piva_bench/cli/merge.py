@@ -39,8 +39,9 @@ def merge(
     Of two records of one edit the newer is taken. Runs of unlike set-ups are refused. Folders are put into an object
     store by giving its address for --output-dir; many may do so at once.
     """
+    from piva_bench.address import Address, is_address
     from piva_bench.runs.merge import merge as merge_runs
-    from piva_bench.runs.remote import Address, is_address, pull
+    from piva_bench.runs.remote import pull
 
     if is_address(output_dir):
         _push_all(runs, output_dir)
@@ -64,7 +65,8 @@ def merge(
 
 
 def _push_all(runs: list[str], output_dir: str) -> None:
-    from piva_bench.runs.remote import Address, is_address, push
+    from piva_bench.address import Address, is_address
+    from piva_bench.runs.remote import push
 
     to = Address(output_dir)
     if away := [run for run in runs if is_address(run)]:

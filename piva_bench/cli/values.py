@@ -214,8 +214,8 @@ def _as_typed(value: Any) -> Any:
 
 def place_of(output_dir: str | None) -> tuple[Path | None, str | None]:
     """The folder that is meant by --output-dir, and the address that it follows where that is one."""
+    from piva_bench.address import is_address
     from piva_bench.runs.follow import following_folder
-    from piva_bench.runs.remote import is_address
 
     if output_dir is None:
         return None, None

@@ -16,12 +16,13 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from piva_bench.address import Address
 from piva_bench.errors import UserError
 from piva_bench.kept import kept_root
 from piva_bench.runs.inside import Warn
 from piva_bench.runs.merge import merge
 from piva_bench.runs.record import Record, Setup
-from piva_bench.runs.remote import Address, bundle, key_of, pull, push, put_edits, refuse_another_setup
+from piva_bench.runs.remote import bundle, key_of, pull, push, put_edits, refuse_another_setup, run_names
 from piva_bench.runs.store import Store
 
 WAITS = (1.0, 4.0)
@@ -60,7 +61,7 @@ class Follower:
         Raises:
             UserError: the address cannot be read, or holds another set-up.
         """
-        names = self._address.names()
+        names = run_names(self._address)
         refuse_another_setup(setup, self._address, names, self.warn)
         store = Store(self._folder)
         there = {key for name in names if (key := key_of(name))}

@@ -16,14 +16,14 @@ import io
 import re
 import tempfile
 import zipfile
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+from piva_bench.address import Address
 from piva_bench.errors import DataError, UserError
-from piva_bench.files import TEMPORARY_SUFFIX, write_atomic
+from piva_bench.files import write_atomic
 from piva_bench.runs.edit import sha256
 from piva_bench.runs.inside import Warn, folder_inside, read_inside
 from piva_bench.runs.manifest import FILE as MANIFEST
@@ -37,76 +37,11 @@ _EDIT = re.compile(rf"edits/({KEY})-[0-9a-f]{{64}}\.zip")
 _MEMBER = r"(records|images|depth|fields|traces|scores/[A-Za-z0-9][\w.-]*)/%s\.(json|png|safetensors)"
 """What an edit's object may hold; %s is its key."""
 _MANIFESTS = re.compile(r"manifests/[0-9a-f]{64}\.json")
-_OPTIONS = {"s3": {"config_kwargs": {"connect_timeout": 10, "retries": {"max_attempts": 2}}}}
-"""Without a network a command says so within a minute, not after ten."""
-_PUTS_WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "az", "hf", "memory"}
-"""Protocols whose objects appear when they are whole; elsewhere a file is renamed into its place."""
 
 
-def is_address(text: str) -> bool:
-    """Whether a text names an object store, not a folder."""
-    return re.match(r"[a-z][a-z0-9+]*://", text) is not None
-
-
-class Address:
-    """A place in an object store.
-
-    Args:
-        url: with its protocol.
-
-    Raises:
-        UserError: fsspec does not know the protocol, or what it needs is not installed.
-    """
-
-    def __init__(self, url: str) -> None:
-        import fsspec
-
-        try:
-            fs, base = fsspec.url_to_fs(url, **_OPTIONS.get(url.partition(":")[0], {}))
-        except (ImportError, ValueError) as error:
-            raise UserError(f"{url}: {' '.join(str(error).split())}; s3 is in piva-bench[s3].") from error
-        protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
-        self.url = url
-        self._fs: Any = fs
-        self._base, self._puts_whole = base.rstrip("/"), protocol in _PUTS_WHOLE
-
-    def names(self) -> set[str]:
-        """Names of the objects of a run; foreign ones are left out."""
-        found: list[str] = []
-        with self._speaking(), suppress(FileNotFoundError):
-            self._fs.invalidate_cache()
-            found = self._fs.find(self._base)
-        names = {path.removeprefix(f"{self._base}/") for path in found}
-        return {name for name in names if _EDIT.fullmatch(name) or _MANIFESTS.fullmatch(name)}
-
-    def get(self, name: str) -> bytes:
-        """An object."""
-        with self._speaking():
-            return bytes(self._fs.cat_file(f"{self._base}/{name}"))
-
-    def put(self, name: str, data: bytes) -> None:
-        """Puts an object, whole or not at all."""
-        path = f"{self._base}/{name}"
-        with self._speaking():
-            if self._puts_whole:
-                self._fs.pipe_file(path, data)
-                return
-            self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-            self._fs.pipe_file(path + TEMPORARY_SUFFIX, data)
-            self._fs.mv(path + TEMPORARY_SUFFIX, path)
-
-    @contextmanager
-    def _speaking(self) -> Iterator[None]:
-        """What goes wrong on the way, in one line."""
-        try:
-            yield
-        except FileNotFoundError:  # an address where nothing has been put yet
-            raise
-        except Exception as error:  # each protocol's library raises its own
-            line = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            raise UserError(
-                f"{self.url} cannot be read or written: {line}. Mend this and run it again."
-            ) from error
+def run_names(address: Address) -> set[str]:
+    """Names of the objects of a run; foreign ones are left out."""
+    return {name for name in address.names() if _EDIT.fullmatch(name) or _MANIFESTS.fullmatch(name)}
 
 
 def push(root: Path, to: Address, warn: Warn) -> int:
@@ -121,7 +56,7 @@ def push(root: Path, to: Address, warn: Warn) -> int:
         How many edits were put.
     """
     store = Store(root, warn)
-    there = to.names()
+    there = run_names(to)
     refuse_another_setup(Manifest(root, warn).setup, to, there, warn)
     if MANIFEST in folder_inside(root, ""):
         manifest = read_inside(root, MANIFEST)
@@ -218,7 +153,7 @@ def pull(
     Raises:
         DataError: there is no run.
     """
-    names = of.names() if chosen is None else chosen
+    names = run_names(of) if chosen is None else chosen
     edits: dict[str, list[str]] = {}
     for name in sorted(names):
         if key := key_of(name):

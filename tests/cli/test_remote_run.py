@@ -6,9 +6,10 @@ import time
 
 import pytest
 
+from piva_bench.address import Address
 from piva_bench.errors import UserError
 from piva_bench.runs import follow
-from piva_bench.runs.remote import Address, key_of
+from piva_bench.runs.remote import key_of
 from tests.cli.test_merge import untimed
 from tests.harness import command, environment
 from tests.runs.test_damage import tree
