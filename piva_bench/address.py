@@ -1,4 +1,4 @@
-"""Object stores (``s3://``, ``gs://``, ``hf://`` and what else fsspec knows): objects are there whole, or not at all."""
+"""Object stores (``s3://``, ``gs://``, ``hf://``, what else fsspec knows): objects are there whole, or not at all."""
 
 from __future__ import annotations
 
