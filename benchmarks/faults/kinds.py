@@ -55,8 +55,9 @@ def signalled(command: str, number: signal.Signals) -> Fault:
         wrong = [] if ended.code in right else [f"exit: {ended.code} of {number.name}: {ended.said[-300:]}"]
         if "Traceback" in ended.said:
             wrong.append(f"reason: a traceback: {ended.said[-300:]}")
-        begun = ended.said.strip()
-        if ended.code == EXIT_INTERRUPTED and begun and "run the same command again to finish" not in begun:
+        begun = ended.said.strip() not in ("", "interrupted")
+        again_said = "run the same command again to finish" in ended.said
+        if ended.code == EXIT_INTERRUPTED and begun and not again_said:
             wrong.append(f"reason: not said: {ended.said[-300:]}")
         return wrong + again(bench, command)
 
