@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from piva_bench.diffusion.denoiser import Denoiser
     from piva_bench.distillation.field_edit import FieldEdit
+    from piva_bench.session.predictor import Predictor
     from piva_bench.session.session import Session
 
 
@@ -165,15 +166,13 @@ class InstructNerf2Nerf(EditMethod):
                     on_step(Progress(index, self.params.steps, {"loss": loss}))
             return _outcomes(scenes, predictor.evaluations, start)
 
-    def _update(self, scenes: Sequence[_Scene], index: int, predictor: object, seed: int) -> None:
+    def _update(self, scenes: Sequence[_Scene], index: int, predictor: Predictor, seed: int) -> None:
         """Edits the next view of every scene, all in one batch."""
         import torch
 
-        from piva_bench.session.predictor import Predictor
         from piva_bench.session.rows import Observation, Rows, view_names
         from piva_bench.session.session import Session
 
-        assert isinstance(predictor, Predictor)
         denoiser, number = predictor.denoiser, index // self.params.edit_every
         views = [number % scene.edit.count for scene in scenes]
         pairs = list(zip(scenes, views, strict=True))
